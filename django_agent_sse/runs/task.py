@@ -131,8 +131,10 @@ class RunTask:
                 except Exception as error:
                     if begun.done():
                         raise
-                    await self._leave_nothing(log)
-                    begun.set_exception(error)
+                    try:
+                        await self._leave_nothing(log)
+                    finally:
+                        begun.set_exception(error)
                     return
                 finally:
                     self._wrote()
@@ -148,21 +150,39 @@ class RunTask:
                 thread.end()
 
     async def _begin(self, begun: asyncio.Future[None]) -> EventLog | None:
+        log: EventLog | None = None
         try:
             if self.request is not None:
                 self._claimed = await self._claim(log_to_publish_to(), self.request)
             self._producing = Producing(self.topic, self.key, self.lease, wire=self.wire, id=self.id)
             log = await self._producing.abegin()
-            if self._claimed is not None and await log.apointer(claim_name(self.topic)) != self._claimed:
-                raise RunExists(f"the run {self.id!r} was begun meanwhile, by the same request", self.topic)
+            await self._confirm_claim(log)
         except Exception as error:
-            await self._give_claim_back(log_to_publish_to())
-            begun.set_exception(error)
+            try:
+                if log is None or isinstance(error, RunExists):  # the lease is not there, or whoever has the claim has it too
+                    await self._give_claim_back(log_to_publish_to())
+                else:
+                    await self._leave_nothing(log)
+            finally:
+                begun.set_exception(error)
             return None
         except BaseException:
             begun.cancel()
             raise
         return log
+
+    async def _confirm_claim(self, log: EventLog) -> None:
+        """Say that the claim has got its lease, after which nobody takes it over.
+
+        Raises:
+            RunExists: Somebody has taken it over meanwhile.
+        """
+        if self._claimed is None:
+            return
+        confirmed = f"{self._claimed}.begun"
+        if await log.amove_pointer(claim_name(self.topic), confirmed, expect=self._claimed) != confirmed:
+            raise RunExists(f"the run {self.id!r} was begun meanwhile, by the same request", self.topic)
+        self._claimed = confirmed
 
     async def _give_claim_back(self, log: EventLog) -> None:
         """Have the same request be sent again at once, or another one with its idempotency key."""
@@ -215,8 +235,6 @@ class RunTask:
             await asyncio.sleep(LOOK_SECONDS)
             other = await log.apointer(name)
         taken = await log.amove_pointer(name, mine, expect=other) == mine
-        if taken and await log.alease(self.topic) is not None:  # its request was slow, and has it now
-            raise RunExists(f"the run {self.id!r} was begun before, with the same idempotency key", self.topic)
         return mine if taken else await self._claim(log, request)
 
     async def _here(self, log: EventLog, begun: asyncio.Future[None]) -> RunEnding | None:

@@ -127,6 +127,7 @@ class SharedCounts(PerProcess):
             with self._lock:
                 self._withdraw(key, claimed)
                 if claimed and self._taken(key) < limit:
+                    self._look()  # the clock may have come to rest meanwhile
                     return self._count(key)
                 if self._taken(key) - self._claimed.get(key, 0) >= limit:
                     return None

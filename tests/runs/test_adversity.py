@@ -6,11 +6,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.db import connections
 
 from django_agent_sse import Context, Router, produce
 from django_agent_sse.eventlog.base import EventLog
@@ -51,6 +53,16 @@ async def until(what: str, probe: Callable[[], Any]) -> None:
     raise AssertionError(what)
 
 
+@asynccontextmanager
+async def thread_of_its_own() -> AsyncIterator[None]:
+    """As a request has one, whose connections are closed."""
+    async with ThreadSensitiveContext():
+        try:
+            yield
+        finally:
+            await sync_to_async(connections.close_all)()
+
+
 def no_threads(*args: Any, **about: Any) -> Any:
     raise RuntimeError("can't start new thread")
 
@@ -62,7 +74,7 @@ def no_threads(*args: Any, **about: Any) -> Any:
 async def test_what_a_coroutine_writes_is_seen_while_its_sync_code_is_busy(log: EventLog) -> None:
     """A slow query, or an SDK that blocks, takes the only thread of the request."""
     go = threading.Event()
-    async with ThreadSensitiveContext(), produce(NAME) as out:
+    async with thread_of_its_own(), produce(NAME) as out:
         await out.write("searching")
         busy = asyncio.ensure_future(sync_to_async(go.wait)(PATIENCE))
         try:
@@ -77,7 +89,7 @@ async def test_a_stop_closes_the_topic_of_a_coroutine_whose_sync_code_is_busy(lo
     go, waited = threading.Event(), list[bool]()
 
     async def work() -> None:
-        async with ThreadSensitiveContext(), produce(NAME) as out:
+        async with thread_of_its_own(), produce(NAME) as out:
             await out.write("searching")
             await sync_to_async(lambda: waited.append(go.wait(PATIENCE)))()
 
@@ -90,7 +102,7 @@ async def test_a_stop_closes_the_topic_of_a_coroutine_whose_sync_code_is_busy(lo
         go.set()
     await working
     assert (await log._run_read(lambda: log.state(NAME))).closed == "stopped"
-    await until("it was busy all the time", waited.copy)
+    await until("it was busy all the time", lambda: waited == [True])
 
 
 def test_a_lease_is_renewed_while_everything_else_waits_for_the_log(log: EventLog) -> None:
