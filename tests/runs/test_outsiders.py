@@ -209,20 +209,20 @@ async def test_who_is_cancelled_while_the_end_is_written_is_called_back_all_the_
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, closing, called = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    close = log.aclose
+    run = log._run_apart
 
-    async def slow(*args: Any, **about: Any) -> bool:
+    async def slow(close: Callable[[], Any]) -> Any:
         closing.set()
         await go.wait()
-        return await close(*args, **about)
+        return await run(close)
 
     async def work() -> None:
         async with produce(NAME, last=last) as out:
             out.on_end(called.set)
 
-    monkeypatch.setattr(log, "aclose", slow)
+    monkeypatch.setattr(log, "_run_apart", slow)
     task = asyncio.create_task(work())
-    await closing.wait()
+    await asyncio.wait_for(closing.wait(), 20)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -282,8 +282,9 @@ async def test_what_a_log_that_was_away_did_not_take_is_appended_though_the_code
         return [message.partition(" after ")[0] for message in messages if "append" in message]
 
     await eventually("it says that it works again", lambda: len(said()) > 1)  # a thread says so, once it is there
+    id = log.lease(NAME).holder  # type: ignore[union-attr]
     assert said() == [
-        f"what the run {log.lease(NAME).holder} writes to the topic {NAME!r} cannot be appended now (EventLogUnavailable: away). "  # type: ignore[union-attr]
+        f"what the run {id[:10]}… writes to the topic {NAME!r} cannot be appended now (EventLogUnavailable: away). "
         "It is kept, and appended when that works again. This is said once; it is tried again",
         "works again",
     ]
