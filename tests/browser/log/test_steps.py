@@ -105,9 +105,9 @@ def test_a_link_within_the_page_leaves_the_log_as_it_is(page: Page, site: LogSit
     page.evaluate("window.log = document.querySelector('sse-log')")
     page.evaluate("location.hash = '#L7'")
     expect(page.locator("#L7")).to_be_in_viewport()
-    page.evaluate("window.back = new Promise((heard) => addEventListener('popstate', () => heard(true), { once: true }))")
+    page.evaluate("() => addEventListener('popstate', () => { window.popped = true; })")
     page.go_back()
-    assert page.evaluate("back")
+    page.wait_for_function("() => window.popped")
     assert page.evaluate("window.log === document.querySelector('sse-log')")
 
 
