@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
@@ -16,9 +17,17 @@ EXPECTED = ("ERR_CONNECTION", "ERR_INTERNET", "ERR_INCOMPLETE", "ERR_NETWORK", "
 
 
 @pytest.fixture(scope="package")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogSite]:
-    """The site, shared: a test writes logs of its own names."""
-    site = LogSite(tmp_path_factory.mktemp("logsite"))
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a site that has its users and no log, to be copied."""
+    site = LogSite(tmp_path_factory.mktemp("seeded"))
+    site.kill()
+    return site.home
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, seeded: Path) -> Iterator[LogSite]:
+    """The site of a file, shared: a test writes logs of its own names, whatever other files have run on this worker."""
+    site = LogSite(tmp_path_factory.mktemp("logsite"), seeded)
     yield site
     site.kill()
 

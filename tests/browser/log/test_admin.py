@@ -95,8 +95,8 @@ if sys.version_info >= (3, 12):  # Unfold wants it
         )
 
 
-def test_a_run_took_as_long_as_it_did_wherever_the_browser_is(chromium: Browser, site: LogSite, tmp_path: Path) -> None:
-    own = LogSite(tmp_path, like=site.home, LOGSITE_USE_TZ="0")
+def test_a_run_took_as_long_as_it_did_wherever_the_browser_is(chromium: Browser, seeded: Path, tmp_path: Path) -> None:
+    own = LogSite(tmp_path, like=seeded, LOGSITE_USE_TZ="0")
     context = chromium.new_context(timezone_id="America/New_York")
     try:
         page = context.new_page()

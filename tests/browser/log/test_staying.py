@@ -32,9 +32,9 @@ def is_the_log(page: Page, site: LogSite, name: str, count: int = TOTAL) -> None
 
 
 @pytest.fixture
-def own_site(site: LogSite, tmp_path: Path) -> Iterator[LogSite]:
+def own_site(seeded: Path, tmp_path: Path) -> Iterator[LogSite]:
     """A site that a test may kill."""
-    own = LogSite(tmp_path, like=site.home)
+    own = LogSite(tmp_path, like=seeded)
     yield own
     own.kill()
 

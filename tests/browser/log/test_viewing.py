@@ -337,7 +337,7 @@ def signed_in(page: Page, site: LogSite, user: str, path: str) -> None:
 
 
 def test_who_may_not_see_a_log_is_told_so(page: Page, site: LogSite) -> None:
-    signed_in(page, site, "guest", "/staff/refused/")
+    signed_in(page, site, "guest", "/staff/for-staff-alone/")
     connection(page, "You may not see this log.")
     expect(page.locator(".sl-view")).to_have_text("You may not see this log.")
     assert page.get_by_role("link", name="Sign in again").count() == 0
