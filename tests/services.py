@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,11 +25,18 @@ import pytest
 START_TIMEOUT = 120.0
 
 
+FIRST_PORT, PORTS = 12_000, 2_000
+"""So many ports for each process of pytest-xdist, below those that systems give out by themselves."""
+_first = FIRST_PORT + PORTS * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10)
+_ports = itertools.cycle(random.sample(range(_first, _first + PORTS), PORTS))
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody has, and that no other process of these tests gets before a server listens there."""
+    for port in itertools.islice(_ports, PORTS):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 def redis_binary() -> str:

@@ -16,7 +16,7 @@ from django.urls import include, path
 
 from django_agent_sse import Router
 from django_agent_sse.testing import SSEClient
-from tests.inprocess import Client, Site
+from tests.inprocess import PATIENCE, Client, Site
 from tests.live.parser import Parser, Received
 
 Routes = Router | Sequence[Any]
@@ -82,7 +82,8 @@ async def ask(
         return Answer(status=client.status, headers=client.headers, body=client.raw)
     given = {"accept": "*/*", **{name.lower(): value for name, value in (headers or {}).items()}}
     path, mark, query = url.partition("?")
-    async with SSEClient(application, enforce_csrf_checks=True, raise_request_exception=False) as asking:
+    about = {"enforce_csrf_checks": True, "raise_request_exception": False}
+    async with SSEClient(application, timeout=PATIENCE, **about) as asking:
         stream = await asking.open(
             f"{quote(path)}{mark}{query}", method=method, headers=given, last_event_id=last_event_id, data=body
         )

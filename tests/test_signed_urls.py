@@ -45,6 +45,7 @@ from django_agent_sse.revocations import MOST_KEPT, REVOCATIONS, Revocations, re
 from django_agent_sse.testing import SSEClient
 from tests.access.people import leave, opened, revoked, waiting
 from tests.ids import plain
+from tests.inprocess import PATIENCE
 from tests.serving import ask, served
 
 pytestmark = pytest.mark.django_db(transaction=True)  # users and the log have connections of their own
@@ -210,7 +211,7 @@ async def test_a_client_goes_on_after_its_last_id() -> None:
 
 
 async def first_events(url: str, count: int, **about: Any) -> list[Event]:
-    async with SSEClient() as client:
+    async with SSEClient(timeout=PATIENCE) as client:
         return await (await client.open(url, **about)).events(count)
 
 

@@ -90,7 +90,7 @@ class Pool(Executor, PerProcess):
         """End the threads once nothing is left to do; what is submitted later makes others."""
         with self._changed:
             threads = [*self._threads]
-            self._closed = True
+            self._closed = bool(threads)  # the last of them takes it back
             for call in [*self._calls] if cancel_futures else ():
                 call.future.cancel()
             self._changed.notify_all()

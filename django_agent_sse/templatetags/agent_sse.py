@@ -176,7 +176,8 @@ def sse_log(
         context: The template's.
         topic: Its name.
         src: The URL of its stream.
-        lines: How many of the last lines stand in the page; 0 for none.
+        lines: How many of the last lines stand in the page; 0 for none. Whoever gets the page sees them: the guards of
+            ``src`` are not asked.
         label: What screen readers call the log.
         status: What is known of the run: ``queued``, ``running``, ``passed``, ``failed`` or a word of yours.
         started: When it began; a time without a zone is one of the server's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -141,12 +142,15 @@ class SSEClient:
     async def _handlers_over(self) -> StreamTimeout | None:
         """Wait also for handlers that go on without their client; those that do so for too long are cancelled."""
         loop = asyncio.get_running_loop()
-        cancel_at = loop.time() + self.timeout
+        cancel_at, give_up_at = loop.time() + self.timeout, math.inf
         while lingering := registry.loop_state().streams - self._others:
-            if loop.time() > cancel_at + self.timeout:
+            now = loop.time()
+            if now > give_up_at:
                 return StreamTimeout(f"{len(lingering)} handlers go on {2 * self.timeout:g} s after their clients had left")
-            for stream in lingering if loop.time() > cancel_at else ():
-                stream.end(Ending.SHUTDOWN)
+            if now > cancel_at:
+                give_up_at = min(give_up_at, now + self.timeout)  # they have their time from when they are told
+                for stream in lingering:
+                    stream.end(Ending.SHUTDOWN)
             await asyncio.sleep(POLL)
         await asyncio.sleep(0)  # the stream's task has one more step to go
         return None

@@ -44,7 +44,7 @@ from tests.serving import served
 from .changes import MIDDLEWARE, PERMISSION, person, sign_in
 from .people import PATIENCE, leave, opened, revoked, waiting
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("at_once")]
 OFTEN = 0.1
 """Seconds between two times that guards are asked again."""
 

@@ -23,7 +23,7 @@ from django.http import HttpRequest
 
 from django_agent_sse import Context, Router, aclose_streams, login_required, permission_required
 from django_agent_sse.access import book as booking
-from django_agent_sse.access import django_signals, loading
+from django_agent_sse.access import loading
 from django_agent_sse.access import permit as permits
 from django_agent_sse.access.identity import identity_of
 from django_agent_sse.access.loading import load
@@ -34,12 +34,7 @@ from tests.serving import ask, served
 from .changes import MIDDLEWARE, PERMISSION, cookie, person, sign_in, sign_out
 from .people import PATIENCE, leave, opened, revoked, waiting
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(django_signals, "PAUSE", 0.0)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("at_once")]
 
 
 @contextmanager

@@ -24,12 +24,7 @@ from tests.serving import connect, served
 from .changes import MIDDLEWARE, cookie, person, sign_in, sign_out
 from .people import PATIENCE, leave, opened, revoked, waiting
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(django_signals, "PAUSE", 0.0)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("at_once")]
 
 
 class Steps:

@@ -47,11 +47,11 @@ def test_a_connection_that_is_cut_loses_and_doubles_nothing(page: Page, uvicorn:
 def test_a_server_that_is_killed_and_started_again_loses_and_doubles_nothing(page: Page, start: Any) -> None:
     server: Server = start("uvicorn", **SITE)
     page.goto(f"{server.url}/_page/")
-    listen(page, "/client/numbers/?to=150")
+    listen(page, "/client/numbers/?to=700")
     until(page, "log.events.length > 20")
     server.restart()
     assert state(page, "ended")[0] == "completed"
-    assert numbers(page) == [*range(1, 151)]
+    assert numbers(page) == [*range(1, 701)]
     assert page.evaluate("log.errors.length") >= 1
 
 

@@ -24,6 +24,7 @@ from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 from django_agent_sse.runtime import pools
 from django_agent_sse.runtime.backoff import Backoff
 from django_agent_sse.runtime.pools import give_connections_back
+from tests.live.servers import poll
 from tests.timing import bound
 
 NAME = "logs.app"
@@ -148,13 +149,15 @@ def test_the_thread_ends_when_there_is_nothing_to_log_and_holds_no_database_conn
     logger: logging.Logger, handler: TopicHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[bool] = []
+    ended: list[threading.Thread] = []
 
     def spied() -> None:
         if threading.current_thread().name != f"sse-log-{NAME}":  # another pool's
             return give_connections_back()
         held.append(any(one.connection is not None for one in connections.all(initialized_only=True)))
         give_connections_back()
-        return held.append(any(one.connection is not None for one in connections.all(initialized_only=True)))
+        held.append(any(one.connection is not None for one in connections.all(initialized_only=True)))
+        return ended.append(threading.current_thread())
 
     monkeypatch.setattr(pools, "give_connections_back", spied)
     monkeypatch.setattr(pools, "under_test", lambda: False)
@@ -162,10 +165,10 @@ def test_the_thread_ends_when_there_is_nothing_to_log_and_holds_no_database_conn
     with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}):
         for number in range(2):
             logger.info("%d", number)
-            (thread,) = handler._publisher._pool._threads
             handler.flush()
-            thread.join(20)
-            assert not thread.is_alive()
+            poll("it ends", lambda number=number: len(ended) > number)
+            ended[number].join(20)
+            assert not ended[number].is_alive()
             assert held == [True, False] * (number + 1)
         assert [text for _, text in kept(backend.event_log())] == ["0", "1"]
 

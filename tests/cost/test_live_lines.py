@@ -27,7 +27,8 @@ import pytest
 from django_agent_sse.eventlog.records import MOST_EVENT_BYTES
 from django_agent_sse.wire import MAX_EVENT_BYTES
 from tests import warm
-from tests.live.servers import ROOT, free_port, poll
+from tests.live.servers import ROOT, poll
+from tests.services import free_port
 from tests.timing import LONG, bound
 
 from .lines import KINDS, line_of

@@ -119,6 +119,6 @@ def test_an_answer_whose_server_was_killed_is_lost_and_the_page_says_so(project:
     project.server.start()
     expect(page.locator("#state")).to_have_text("lost", timeout=PATIENCE)
     assert page.locator("#answer").text_content() == half("where?")
-    assert httpx.get(f"{project.server.url}/chats/43/").status_code == 204, "nothing was asked there"
+    assert httpx.get(f"{project.server.url}/chats/43/", timeout=120).status_code == 204, "nothing was asked there"
     page.close()
     assert "Traceback" not in project.server.printed(), project.server.printed()

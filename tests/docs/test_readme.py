@@ -117,7 +117,7 @@ async def test_its_agent_is_stopped_in_the_middle_of_a_tools_call_which_a_late_p
 def test_its_steps_leave_no_warning_and_the_admin_where_it_was(project: Project) -> None:
     for options in ([], ["--database", "default"]):
         assert project.shell.manage("check", "--fail-level", "WARNING", *options).startswith("System check identified no issues")
-    assert httpx.get(f"{project.server.url}/admin/login/").status_code == 200
+    assert httpx.get(f"{project.server.url}/admin/login/", timeout=PATIENCE).status_code == 200
 
 
 def test_its_sessions_print_what_it_says(project: Project) -> None:

@@ -23,7 +23,8 @@ import psutil
 import pytest
 
 from tests.faulty_notifications import counted
-from tests.live.servers import LATE_ANSWERS, ROOT, free_port
+from tests.live.servers import LATE_ANSWERS, ROOT
+from tests.services import free_port
 
 from .logs import LOGS, environment_of
 from .reader import Reader

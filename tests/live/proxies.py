@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from .servers import ATTEMPTS, ROOT, STOP_SECONDS, free_port, poll
+from tests.services import free_port
+
+from .servers import ATTEMPTS, ROOT, STOP_SECONDS, poll
 
 NAME = "example.org"
 """Whose address the proxies have; nobody asks the real one."""

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import warm
+from tests.services import free_port
 from tests.timing import bound
 
 from .client import PATIENCE, Answer, Client
@@ -29,6 +29,7 @@ APPLICATION = "tests.site.asgi:application"
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 ATTEMPTS = 3
+LOOKS = 3
 AT_ONCE = bound(1.0, 10.0)
 """Seconds in which a client's leaving is seen: heartbeats, which would find it too, come after fifteen."""
 EXIT_WITHIN = bound(5.0, 60.0)
@@ -53,13 +54,6 @@ BLOCKING = ("uvicorn", "granian", "hypercorn")
 
 WAVES = {"daphne": 40, "hypercorn": 50}
 """Connects at once: these two listen with queues of 50 and 100, and who finds one full waits a second, whatever the site does."""
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def poll(what: str, probe: Callable[[], Any], within: float = PATIENCE, every: float = 0.01) -> Any:
@@ -189,13 +183,16 @@ class Server:
     def settled_steps(self, key: str, quiet: float = 0.3) -> list[str]:
         """Wait until nothing more has been recorded under ``key`` for ``quiet`` seconds; return the steps."""
         steps: list[str] = []
+        same = 0
 
         def grew_no_more() -> bool:
+            nonlocal same
             before = len(steps)
             steps[:] = self.steps(key)
-            return len(steps) == before
+            same = same + 1 if len(steps) == before else 0
+            return same == LOOKS  # one alone may be of a machine that stood still
 
-        poll(f"the journal of {key!r} grows no more", grew_no_more, every=quiet)
+        poll(f"the journal of {key!r} grows no more", grew_no_more, every=quiet / LOOKS)
         return steps
 
     def signal(self, number: signal.Signals) -> None:

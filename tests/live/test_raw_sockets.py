@@ -277,7 +277,7 @@ def calm(server: Server) -> Iterator[None]:
         yield
         listening.wait_for_comments(len(listening.parser.comments) + 1)
         assert not listening.complete
-    poll("no stream is open", lambda: server.state()["open_streams"] == before["open_streams"])
+    poll("no stream is open", lambda: server.state()["open_streams"] == 0)
     poll("no connection is left", lambda: sockets(server) <= before["descriptors"].count("socket"))
     assert tracebacks(server.log()[printed:]) == []
 

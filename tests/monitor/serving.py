@@ -17,7 +17,8 @@ import trustme
 
 from tests import warm
 from tests.live.client import Client
-from tests.live.servers import LATE_ANSWERS, ROOT, free_port
+from tests.live.servers import LATE_ANSWERS, ROOT
+from tests.services import free_port
 
 PATIENCE = 120.0
 STAFF = "/admin/agent_sse_monitor/livestreams/"

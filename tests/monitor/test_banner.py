@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.live.servers import free_port, poll
+from tests.live.servers import poll
+from tests.services import free_port
 
 from .serving import PATIENCE, STAFF, MonitorSite, running_site
 from .test_page import seen

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse.contrib.monitor import reporter as reporting
+from django_agent_sse.contrib.monitor import service
 from django_agent_sse.contrib.monitor.commands import COMMANDS, Close, Command, WatchRows, event_of
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
 from django_agent_sse.contrib.monitor.report_json import decode
@@ -231,6 +232,7 @@ def test_the_end_of_the_process_waits_for_the_last_report_and_one_that_goes_on_r
 ) -> None:
     monkeypatch.setattr(monitor, "reports", lambda: True)
     monkeypatch.setattr(reporting, "in_use", lambda: True)
+    monkeypatch.setattr(service, "LAST_REPORT_SECONDS", PATIENCE)  # only the report ends the wait
     try:
         monitor.begin()
         assert not monitor.busy

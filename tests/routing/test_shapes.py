@@ -223,7 +223,7 @@ async def test_a_sync_generator_is_never_drained_into_a_list() -> None:
         assert [event.data for event in await client.take(3)] == ["1", "2", "3"]
         client.leave()
         await client.over()
-    assert await asyncio.to_thread(closed.wait, 5)
+    assert await asyncio.to_thread(closed.wait, 60)
 
 
 # The class form

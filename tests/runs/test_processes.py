@@ -31,7 +31,7 @@ from .test_lost import OPEN, dead_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
-LEASE = 3.0
+LEASE = 8.0
 PRODUCER = """
 import asyncio, json, sys, time
 import django

@@ -772,7 +772,11 @@ async def test_runs_of_a_process_that_ends_are_interrupted_and_their_readers_are
     await eventually("nothing goes on", lambda: not any(companion.busy for companion in registry.companions))
 
 
-async def test_who_follows_such_a_run_has_a_moment_after_its_end_to_say_so(log: EventLog) -> None:
+async def test_who_follows_such_a_run_has_a_moment_after_its_end_to_say_so(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AFTER_LAST_EVENTS_SECONDS", "LAST_EVENTS_SECONDS"):  # how long it is, is tried elsewhere
+        monkeypatch.setattr(f"django_agent_sse.streams.registry.{name}", PATIENCE)
     router = Router()
 
     @router.run("talk/", wire=BRIEF, topic="runs.talk")

@@ -160,8 +160,9 @@ async def test_the_end_of_a_process_calls_what_was_registered_the_last_first_and
         await asyncio.Event().wait()
     background.start("work", work)
     on_exit(lambda: say("first"))
-    on_exit(lambda: say("last"), twice=True)
-    threading.Thread(target=lambda: (time.sleep(0.5), say("another thread"))).start()
+    over = threading.Event()
+    on_exit(lambda: (say("last"), over.set()), twice=True)
+    threading.Thread(target=lambda: (over.wait(30), say("another thread"))).start()
     """
     expected = ["last True", "another thread True", "last True", "first True"]
     assert (await run(code)).splitlines() == expected, "what other threads need is there until they are through"

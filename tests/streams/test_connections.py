@@ -340,7 +340,7 @@ async def test_who_is_cancelled_leaves_the_line(alias: str) -> None:
     gate = threading.Event()
     with override_settings(AGENT_SSE={"THREADS": 1}):
         busy, waiting, next_one = (ConnectionHold(stream_pool) for _ in range(3))
-        blocked = busy.submit(gate.wait, 5)
+        blocked = busy.submit(gate.wait, 60)
         cancelled = asyncio.wrap_future(waiting.submit(query))
         behind = next_one.submit(thread_name)
         assert waiting_in_line() == 2
@@ -366,7 +366,7 @@ async def test_a_stream_in_a_transaction_goes_on_while_all_others_wait_in_line(a
 async def test_threads_grow_while_somebody_waits_up_to_the_bound_and_not_beyond(alias: str) -> None:
     gate = threading.Event()
     with override_settings(AGENT_SSE={"THREADS": 9}):
-        futures = [ConnectionHold(stream_pool).submit(gate.wait, 5) for _ in range(20)]
+        futures = [ConnectionHold(stream_pool).submit(gate.wait, 60) for _ in range(20)]
         assert existing() == worker_threads.AT_ONCE
         await eventually("it has grown", lambda: existing() == 9)
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)

@@ -154,16 +154,22 @@ async def test_a_client_that_was_given_up_is_reset_at_once(connection: Connectio
 
 async def test_a_whole_answer_that_nobody_takes_is_cut_off_after_its_time(connection: Connection, leaving: Departures) -> None:
     connection.fill()
-    leaving.add(connection.addresses, 1.0, unfinished=False)
+    leaving.add(connection.addresses, 60.0, unfinished=False)
     await asyncio.sleep(0.05)
     assert connection.server_sees() == "blocked"
-    await eventually("it is cut off", lambda: connection.server_sees() == "closed")
+
+    def is_cut_off_in_time() -> bool:
+        for departure in leaving._departing.values():
+            departure.client.since -= 60.0  # a minute passes
+        return connection.server_sees() == "closed"
+
+    await eventually("it is cut off", is_cut_off_in_time)
 
 
 async def test_a_client_that_takes_the_rest_keeps_its_connection(connection: Connection, leaving: Departures) -> None:
     connection.client.setblocking(False)
     left = connection.fill()
-    leaving.add(connection.addresses, 2.0, unfinished=False)
+    leaving.add(connection.addresses, 60.0, unfinished=False)
     while left > 0:
         with contextlib.suppress(BlockingIOError):
             left -= len(connection.client.recv(1 << 17))

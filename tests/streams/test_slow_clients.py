@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -145,9 +144,9 @@ async def writes(c: Context, stream: Stream) -> None:
 
 
 @asynccontextmanager
-async def stuck(connection: Connection) -> AsyncIterator[tuple[Client, Supervisor]]:
+async def stuck(connection: Connection, send_timeout: float = SEND_TIMEOUT) -> AsyncIterator[tuple[Client, Supervisor]]:
     """A stream whose send waits for its client."""
-    async with serve(writes, around=connection.carries, heartbeat=None, send_timeout=SEND_TIMEOUT) as site:
+    async with serve(writes, around=connection.carries, heartbeat=None, send_timeout=send_timeout) as site:
         client = site.connect()
         await client.take(1)
         supervisor = await site.supervisor()
@@ -161,15 +160,23 @@ async def stuck(connection: Connection) -> AsyncIterator[tuple[Client, Superviso
 
 @LINUX
 async def test_a_client_that_reads_is_not_ended_and_is_when_it_stops(connection: Connection) -> None:
-    async with stuck(connection) as (_, supervisor):
-        began = time.monotonic()
-        while time.monotonic() < began + 3 * SEND_TIMEOUT:
-            connection.server.sendall(bytes(1_000))
-            await asyncio.sleep(0.02)
+    """By a clock of the test's own: a machine that stands still would keep the client from reading."""
+    async with stuck(connection, send_timeout=400.0) as (_, supervisor):
+        transport: Any = supervisor._transport
+        now = asyncio.get_running_loop().time()
+        for _ in range(12):
+            before, left = connection.acknowledged or 0, 40_000
+            connection.server.sendall(bytes(left))
+            while left:
+                left -= len(connection.client.recv(left))
+            await eventually("it is acknowledged", lambda before=before: (connection.acknowledged or 0) >= before + 40_000)
+            now += 100
+            transport.tick(now)
             assert supervisor.ending is None
-        stopped = time.monotonic()
-        await eventually("it is ended", lambda: supervisor.ending is Ending.SLOW_CLIENT)
-        assert time.monotonic() - stopped > SEND_TIMEOUT / 2
+        transport.tick(now + 399)
+        assert supervisor.ending is None
+        transport.tick(now + 401)
+        assert supervisor.ending is Ending.SLOW_CLIENT
 
 
 @LINUX

@@ -227,6 +227,7 @@ async def test_a_time_out_of_until_says_what_it_waited_for(project: None, sse_lo
         await apublish("builds.42", "one")
         with pytest.raises(StreamTimeout, match=r"an event that matches .*within 0\.5 s(.|\n)*data='one'"):
             await stream.until(lambda event: event.event == "done")
+        client.timeout = 60  # leaving is not what is timed here
 
 
 async def test_following_a_topic_leaves_no_task(project: None, sse_log: PublishedLog) -> None:

@@ -25,7 +25,8 @@ import psutil
 from tests import warm
 from tests.live.client import PATIENCE, Client
 from tests.live.parser import Received
-from tests.live.servers import LATE_ANSWERS, ROOT, free_port, poll
+from tests.live.servers import LATE_ANSWERS, ROOT, poll
+from tests.services import free_port
 
 PROJECT = ROOT / "testproject"
 MANAGE = str(PROJECT / "manage.py")

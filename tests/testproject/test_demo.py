@@ -19,7 +19,8 @@ import httpx
 import pytest
 
 from tests import warm
-from tests.live.servers import free_port, poll
+from tests.live.servers import poll
+from tests.services import free_port
 from tests.timing import bound
 
 from .recipe import MANY

@@ -28,11 +28,19 @@ from django_agent_sse.topics.batch import Batch
 from django_agent_sse.topics.feeds import Feeds
 from django_agent_sse.topics.follower import Follower
 from django_agent_sse.wire.event import Event
+from tests.services import running_redis
 
 LONG = "LONG_PROOFS" in os.environ
 HUBS, TOPICS, EVENTS = (50, 1_000, 2_000) if LONG else (5, 40, 200)
 STORM = 2_000
 PATIENCE = 300.0 if LONG else 60.0
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    """A server of this file's own: all its commands are counted, and logs of other tests may still ask the session's."""
+    with running_redis() as url:
+        yield url
 
 
 class Hub:

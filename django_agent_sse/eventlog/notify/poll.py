@@ -147,6 +147,8 @@ class Poll:
         self._hurried.clear()  # what is committed from now on, this question may not see
         self.asks = bool(followed)
         if not followed:
+            self._failures.recovered()  # nobody waits any more for what went wrong, or slowly
+            self._took = 0.0
             return None
         news = False
         for log, topics in followed.items():  # one, but for the moments when it is replaced

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tests import warm
-from tests.live.servers import ROOT, free_port
+from tests.live.servers import ROOT
+from tests.services import free_port
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0

@@ -522,13 +522,15 @@ def test_a_thread_gives_its_connection_back(alias: str, monkeypatch: pytest.Monk
     own.submit(lambda: None).result(60)
     assert closed, "it was closed before the next piece of work"
     monkeypatch.setattr(pools, "under_test", lambda: False)
-    monkeypatch.setattr(pools, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 60.0)
     other = Pool("test-other", 1)
     other.submit(use).result(60)
     closed.clear()
     for _ in range(5):
         other.submit(lambda: None).result(60)
     assert closed == []
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.05)
+    other.submit(time.sleep, 0.2).result(60)  # it is idle anew, for the shorter time
     deadline = time.monotonic() + 60
     while not closed:
         assert time.monotonic() < deadline

@@ -166,6 +166,19 @@ async def test_where_nothing_is_followed_nothing_is_asked(log: SharedEventLog) -
     assert not poll.asks
 
 
+@pytest.mark.parametrize("away", [True, False])
+async def test_what_went_wrong_before_nothing_was_followed_any_more_is_not_said_for_ever(log: SharedEventLog, away: bool) -> None:
+    follower = Follower(log, "a")
+    poll = poll_for(follower)
+    log.away = away
+    await poll.look()
+    poll._took = 0.0 if away else 2 * poll_module.LATE
+    assert poll.trouble
+    follower.watch.discard("a")
+    await poll.look()
+    assert poll.trouble == ""
+
+
 async def test_a_log_that_is_away_is_said_once_and_tried_again_ever_later(
     log: SharedEventLog, elsewhere: SharedEventLog, caplog: pytest.LogCaptureFixture
 ) -> None:
