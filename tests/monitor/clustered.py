@@ -60,14 +60,14 @@ class Cluster:
             random.choice((client.close, client.reset))()
         del self.clients[:count]
 
-    def sockets(self) -> int:
-        """Connections of the workers to clients, as the operating system shows them."""
+    def sockets(self) -> dict[int, int]:
+        """Connections of each worker to clients, as the operating system shows them."""
         port = urllib.parse.urlsplit(self.url).port
-        found = 0
+        found = {}
         for worker in workers_of(self.parent):
             with contextlib.suppress(psutil.NoSuchProcess):
                 connections = worker.net_connections("tcp")
-                found += sum(one.status == "ESTABLISHED" and one.laddr.port == port for one in connections)
+                found[worker.pid] = sum(one.status == "ESTABLISHED" and one.laddr.port == port for one in connections)
         return found
 
     def agreed(self, within: float = PATIENCE) -> int:
@@ -75,7 +75,7 @@ class Cluster:
 
         def same() -> dict[str, int] | None:
             seen = self.board(rows=1)
-            counts = {"sockets": self.sockets(), "open": seen["open"], "matched": seen["matched"]}
+            counts = {"sockets": sum(self.sockets().values()), "open": seen["open"], "matched": seen["matched"]}
             last.update(counts)
             return counts if len(set(counts.values())) == 1 and not seen["missing"] else None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.ledger.logs import LOGS
 from tests.ledger.test_ledger import workers_of
-from tests.live.servers import poll
 
 from .clustered import Cluster, running_cluster
 
@@ -41,8 +42,8 @@ def test_counts_are_the_sockets_of_the_operating_system_under_churn_and_after_a_
         for _ in range(20):  # the system says which of the workers gets them
             site.open(count=10)
             before = site.agreed()
-            counts = {one["pid"]: one["open"] for one in site.board()["processes"] if one["open"]}
-            if len(counts) == 3 and sum(counts.values()) == before:  # the worker that answers now may know it later
+            counts = site.sockets()
+            if all(counts.values()) and sum(counts.values()) == before:  # without that of the answer, which is closed later
                 break
         else:
             raise AssertionError(f"every worker has streams, {before} together: {counts}")
@@ -51,12 +52,14 @@ def test_counts_are_the_sockets_of_the_operating_system_under_churn_and_after_a_
         killed = time.monotonic()
         left = before - counts[victim.pid]
 
-        def fallen_out() -> bool:  # in one answer: another worker may see it a moment later
+        def not_yet() -> Any:  # in one answer: another worker may see it a moment later
             seen = site.board(rows=1)
             state = {one["pid"]: one["state"] for one in seen["processes"]}
-            return bool(seen["open"] == left and state[victim.pid] == "gone")
+            if seen["open"] == left and state[victim.pid] == "gone":
+                return None
+            return f"{seen['open']} of {left} open without {victim.pid}; before it was killed {counts}, now {seen['processes']}"
 
-        poll("it falls out, and is said to have stopped reporting", fallen_out, within=LIFE + LATE, every=0.2)
+        gone_after(not_yet, LIFE + LATE)
         took = time.monotonic() - killed
         site.clients = [client for client in site.clients if not gone(client)]
         assert site.agreed() == left == len(site.clients)
@@ -64,6 +67,14 @@ def test_counts_are_the_sockets_of_the_operating_system_under_churn_and_after_a_
             f"\n{log}: open after each round of churn {seen}, as the sockets; a killed worker with {counts[victim.pid]} of "
             f"{before} streams fell out after {took:.1f} s"
         )
+
+
+def gone_after(not_yet: Callable[[], Any], seconds: float) -> None:
+    """Wait until it falls out, and is said to have stopped reporting; what the page says instead fails the test."""
+    deadline = time.monotonic() + seconds
+    while (what := not_yet()) is not None:
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
 
 
 def gone(client: object) -> bool:
