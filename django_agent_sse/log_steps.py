@@ -147,13 +147,16 @@ async def _states(steps: Mapping[str, str]) -> AsyncIterator[StepState]:
             woken.clear()
             while subscription.pull() is not None:
                 pass  # what the lines say is for who reads the log
-            for state in await _look(log, steps):
+            looked = await _look(log, steps)
+            for state in looked:
                 if told.get(state.step) != state:
                     told[state.step] = state
                     yield state
-            if subscription.over or all(state.ended for state in told.values()):
+            if looked and (subscription.over or all(state.ended for state in looked)):
                 return
             await asyncio.sleep(INTERVAL)
+            if not looked:
+                continue  # it is not known yet whether there is anything to wait for
             try:
                 async with asyncio.timeout(LONGEST):
                     await woken.wait()

@@ -14,9 +14,10 @@ from django.template import Context as TemplateContext
 from django.template import Template
 from django.test import RequestFactory
 
-from django_agent_sse import Context, Event, Router, Topic
+from django_agent_sse import Context, Event, Router, Topic, log_steps
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import EventLogUnavailable, RouteError
+from django_agent_sse.log_parts import Busy
 from django_agent_sse.log_steps import MOST_STEPS, step_states
 from tests.inprocess import eventually
 from tests.serving import ask, connect, served
@@ -50,6 +51,23 @@ async def finished() -> None:
     await Topic(TOPICS["test"]).apublish_many([Event("ERROR: x", event="stderr")])
     await Topic(TOPICS["test"]).aclose("failed")
     await Topic(TOPICS["deploy"]).aclose("cancelled")
+
+
+@pytest.mark.parametrize("error", [Busy(), EventLogUnavailable("away")], ids=["busy", "away"])
+async def test_states_that_cannot_be_read_at_first_come_when_they_can(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    await finished()
+    errors, in_turn = [error, error], log_steps.in_turn
+
+    async def later(look: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await in_turn(look)
+
+    monkeypatch.setattr(log_steps, "in_turn", later)
+    monkeypatch.setattr(log_steps, "INTERVAL", 0.01)
+    with served(builds()):
+        answer = await ask("/builds/7/steps/")
+    assert [state[:2] for state in states(answer.data)] == [("lint", "completed"), ("test", "failed"), ("deploy", "cancelled")]
 
 
 async def test_the_states_of_all_steps_come_on_one_stream_which_ends_with_the_last_of_them() -> None:

@@ -74,8 +74,8 @@ def plan(streams: int) -> Drain:
     needed = streams / (pace * MARGIN)
     window: float = min(needed, conf.setting("DRAIN_SECONDS") or 0.0)
     limit = grace()
-    if limit is not None and window > limit.seconds - GRACE_LEFT:
-        window = max(0.0, limit.seconds - GRACE_LEFT)
+    if limit is not None and window > limit.sure - GRACE_LEFT:
+        window = max(0.0, limit.sure - GRACE_LEFT)
     return Drain(window, needed - window)
 
 

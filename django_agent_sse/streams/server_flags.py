@@ -38,11 +38,12 @@ class Flag(NamedTuple):
     attribute: str
 
 
+TIMEOUT = "--timeout"
 _HYPERCORN = Flag("--graceful-timeout", "", 3.0, "graceful_timeout")
 FLAGS: Mapping[str, tuple[Flag, ...]] = {
     "uvicorn": (Flag("--timeout-graceful-shutdown", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN", None, "timeout_graceful_shutdown"),),
     # A worker that ends says no more that it is alive, and so is killed after the second of them at a reload.
-    "gunicorn": (Flag("--graceful-timeout", "", 30.0, "graceful_timeout"), Flag("--timeout", "", 30.0, "timeout")),
+    "gunicorn": (Flag("--graceful-timeout", "", 30.0, "graceful_timeout"), Flag(TIMEOUT, "", 30.0, "timeout")),
     # From Python 3.12 on hypercorn waits for the connections first, for as long as they last, and then by this flag.
     "hypercorn": (_HYPERCORN,) if sys.version_info < (3, 12) else (),
     "granian": (Flag("--workers-kill-timeout", "GRANIAN_WORKERS_KILL_TIMEOUT", None, ""),),
@@ -60,6 +61,19 @@ class Grace(NamedTuple):
     seconds: float
     flag: str
     server: str
+
+    @property
+    def sure(self) -> float:
+        """Seconds after the signal that it waits in any case.
+
+        gunicorn counts ``--timeout`` from a worker's last sign of life. Workers of uvicorn give one every half of it, and look
+        at the clock once a second.
+        """
+        return self.seconds / 2 - 1.0 if self.flag == TIMEOUT else self.seconds
+
+    def enough_for(self, seconds: float) -> float:
+        """Return what the flag has to be for ``sure`` to be so many seconds."""
+        return 2 * (seconds + 1.0) if self.flag == TIMEOUT else seconds
 
 
 @functools.cache
@@ -121,7 +135,7 @@ def grace() -> Grace | None:
     """
     name = "" if serves_alone() else server()
     limits = [Grace(seconds, flag.name, name) for flag in FLAGS.get(name, ()) if (seconds := _seconds(name, flag)) is not None]
-    return min(limits, default=None)
+    return min(limits, key=lambda limit: limit.sure, default=None)
 
 
 def _seconds(name: str, flag: Flag) -> float | None:
@@ -171,10 +185,11 @@ def look_at_flags(cleanup: float) -> None:
         return
     _said.add(known)
     limit, window = grace(), conf.setting("DRAIN_SECONDS") or 0
-    if limit is not None and limit.seconds < window + cleanup:
+    if limit is not None and limit.sure < window + cleanup:
         logger.warning(
-            "%s %s is %g s: when it is told to end, %s waits no longer for streams. AGENT_SSE['DRAIN_SECONDS'] is %g, and "
-            "their handlers may clean up for %g s more; give the flag %g or more, or lower that setting. The window is cut to "
-            "fit until then",
-            *(limit.server, limit.flag, limit.seconds, limit.server, window, cleanup, window + cleanup),
+            "%s %s is %g s: when it is told to end, %s may wait no longer than %g s for streams. AGENT_SSE['DRAIN_SECONDS'] is "
+            "%g, and their handlers may clean up for %g s more; give the flag %g or more, or lower that setting. The window is "
+            "cut to fit until then",
+            *(limit.server, limit.flag, limit.seconds, limit.server, max(0.0, limit.sure)),
+            *(window, cleanup, limit.enough_for(window + cleanup)),
         )

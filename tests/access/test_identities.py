@@ -65,6 +65,7 @@ async def test_the_permissions_of_a_user_are_loaded_once_for_all_streams(monkeyp
         return query(self, user)
 
     monkeypatch.setattr(ModelBackend, "_get_user_permissions", counted)
+    monkeypatch.setattr(booking, "AHEAD_SECONDS", PATIENCE)
     sessions = [await sync_to_async(lambda name=name: sign_in(person(name, permitted=True)))() for name in ("ann", "ben")]
     router = Router(recheck=None)
     router.sse("one/", waiting, guards=[login_required, permission_required(PERMISSION)])

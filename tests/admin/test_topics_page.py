@@ -6,6 +6,8 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
 
@@ -406,9 +408,11 @@ def test_what_a_topic_keeps_is_told_in_events_bytes_and_age() -> None:
 
 
 def test_ages_are_those_of_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.now(UTC)
     state = TopicState(
-        **{**asdict(event_log().state("builds.1")), "oldest_at": time.time() - 7200, "newest_at": time.time() - 90}
+        **{**asdict(event_log().state("builds.1")), "oldest_at": now.timestamp() - 7200, "newest_at": now.timestamp() - 90}
     )
     monkeypatch.setattr(event_log(), "state", lambda _: state)
+    monkeypatch.setattr("django_agent_sse.admin.topics.datetime", SimpleNamespace(now=lambda zone: now))
     found = cells(page(person()), "builds.1")
     assert (found["Oldest event"], found["Last event"]) == (formatting.span(7200), f"{formatting.span(90)} ago")

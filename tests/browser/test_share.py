@@ -301,6 +301,8 @@ def test_a_slow_for_await_does_not_hold_up_the_other_tabs(tabs: Tabs, uvicorn: S
         page.evaluate("void (window.done = read())")
     talk(uvicorn, key)
     goes_on(others[1], 200)
+    for page in slow:
+        page.wait_for_function("got.length >= 10")
     assert [page.evaluate("got.length") for page in slow] == [10, 10]
     uvicorn.open_gate(key)
     assert_has_everything(others[1])

@@ -29,7 +29,7 @@ from .following import Project, followed, new_project, with_apps
 
 PAGE = DOCS / "howto" / "background-runs.rst"
 WHOLE = [{"page": page, "of": 10} for page in range(1, 11)]
-LEASE = "3 if job in (9, 15, 21) else 30"
+LEASE = "15 if job in (9, 15, 21) else 30"
 """Seconds: less than 30 for those that are to be lost."""
 PATIENCE = 120
 

@@ -12,7 +12,7 @@ import pytest
 from .client import Client
 from .servers import EVERY, EXIT_WITHIN, Server, poll
 
-SITE = {"middleware": "default", "agent_sse": {"SEND_TIMEOUT": 1.0}}
+SITE = {"middleware": "default", "agent_sse": {"SEND_TIMEOUT": 5.0}}  # who stalls is seen to, though the test stands still
 CURL_PARTIAL_FILE = 18
 STALLED = 10
 
@@ -97,7 +97,7 @@ def test_slow_clients_are_cut_off_and_the_kernel_has_its_memory_back(server: Ser
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_kicked_clients_that_never_read_are_cut_off_too(start: Callable[..., Server], key: str, kind: str) -> None:
-    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": 5})
+    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": 20})
     stalled(server, key)
     server.get("_command/", route="life/flood/")
     for number in range(STALLED):
@@ -118,9 +118,9 @@ def test_a_client_that_never_read_what_was_over_keeps_no_memory_after_daphne(sta
     stalled(server, key, megabytes=1)
     for number in range(STALLED):
         assert server.recorded(f"{key}-{number}", "on_end")["ending"] == "completed"
+    assert kernel_bytes(server) > 0
     server.signal(signal.SIGTERM)
     server.wait(EXIT_WITHIN)
-    assert kernel_bytes(server) > 0
     poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0)
 
 

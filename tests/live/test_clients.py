@@ -41,7 +41,7 @@ def test_curl_compressed_shows_each_event_as_it_comes(uvicorn: Server) -> None:
 
 
 def test_httpx_sse_reads_the_same_events(server: Server) -> None:
-    with httpx.Client() as client, httpx_sse.connect_sse(client, "GET", f"{server.url}/parity/values/") as source:
+    with httpx.Client(timeout=120) as client, httpx_sse.connect_sse(client, "GET", f"{server.url}/parity/values/") as source:
         events = [(event.event, event.data, event.id) for event in source.iter_sse()]
     assert events == [
         ("message", "hello", ""),
@@ -59,7 +59,7 @@ def test_httpx_sse_reads_the_same_events(server: Server) -> None:
 
 def test_httpx_sse_sees_the_retry_and_no_event_in_comments(uvicorn: Server) -> None:
     url = f"{uvicorn.url}/verbs/pipes/"
-    with httpx.Client() as client, httpx_sse.connect_sse(client, "GET", url) as source:
+    with httpx.Client(timeout=120) as client, httpx_sse.connect_sse(client, "GET", url) as source:
         events = list(source.iter_sse())
     assert [event.event for event in events] == ["token", "token", "sync", "sync", "file", "file", "line", "sse.end"]
     assert (events[0].retry, events[1].retry) == (3000, None)

@@ -147,8 +147,9 @@ def test_a_worker_that_is_recycled_while_it_ends_goes_on_with_its_waves(
 def test_a_window_longer_than_gunicorn_waits_is_cut_and_all_are_told(
     start: Start, key: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped, it kills workers after ``--graceful-timeout``; at a reload after ``--timeout``, for they are silent then."""
-    flag = "--graceful-timeout 3" if number is signal.SIGTERM else "--timeout 3"
+    """Stopped, it kills workers after ``--graceful-timeout``; at a reload after ``--timeout``, for they are silent then;
+    that counts from their last sign of life, which may be half of it ago."""
+    flag = "--graceful-timeout 3" if number is signal.SIGTERM else "--timeout 8"
     command = f"{servers.COMMANDS['gunicorn with uvicorn']} {flag}"
     monkeypatch.setitem(servers.COMMANDS, "gunicorn with uvicorn", command)
     server = start("gunicorn with uvicorn", agent_sse={"RECONNECTS": 2, "DRAIN_SECONDS": 60, "RETRY": 1_000})

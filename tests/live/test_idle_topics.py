@@ -55,7 +55,7 @@ def test_many_idle_streams_on_some_topics_ask_at_most_five_questions_a_second(
             assert client.next().data.startswith("0 ")
         poll("the requests' own threads are gone", lambda: server.os_threads() <= MOST_THREADS + LOG_THREADS)
         poll("the requests' own connections are gone", lambda: connections(database) <= MOST_CONNECTIONS)
-        before, began = server.state()["queries"], time.monotonic()
+        began, before = time.monotonic(), server.state()["queries"]
         time.sleep(WINDOW)
         rate = (server.state()["queries"] - before) / (time.monotonic() - began)
         print(f"\n{STREAMS} idle streams on {TOPICS} topics: {rate:.1f} queries a second, {server.os_threads()} threads")

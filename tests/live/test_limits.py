@@ -76,7 +76,7 @@ STALLED = 1_000 if LONG else 40
 
 def test_a_thousand_clients_that_stop_reading(start: Start) -> None:
     limits = {"ADDRESS": STALLED, "ADDRESS_CONNECTS": None}
-    server = start("uvicorn", agent_sse={"SEND_TIMEOUT": 30 if LONG else 2, "LIMITS": limits})
+    server = start("uvicorn", agent_sse={"SEND_TIMEOUT": 30 if LONG else 8, "LIMITS": limits})
     before = held(server)
     with descriptors(3 * STALLED + 500), others(server) as them, watched(server) as watch:
         clients = stalled(server)

@@ -90,7 +90,7 @@ async def _serve_for_a_while(reports: bool) -> None:
     from django_agent_sse.testing import SSEClient
     from tests.inprocess import eventually
 
-    async with asyncio.timeout(PATIENCE * 2), SSEClient() as client:
+    async with asyncio.timeout(PATIENCE * 2), SSEClient(timeout=PATIENCE) as client:
         streams = [await client.open("/ticks/") for _ in range(3)]
         for stream in streams:
             await stream.event()

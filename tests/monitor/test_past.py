@@ -391,6 +391,7 @@ def test_pages_have_so_many_rows_however_much_there_is() -> None:
         view._history.take(snapshot(now - (12 if n >= 240 else 0), id=f"p{n:03}"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "reports", lambda self: True)
+        patch.setattr(cluster.time, "time", lambda: now)
         processes = tables.processes(view.snapshot())
     assert len(processes) == tables.LISTED
     assert [row["state"] for row in processes[:11]] == ["late"] * 10 + ["reporting"], "those come first that are in trouble"
@@ -403,6 +404,7 @@ def test_rows_of_a_process_that_answers_late_stay_for_as_long_as_its_report_hold
     view._answers["a", query] = Answer([row], 1, {}, [], [], [], now - 6)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "reports", lambda self: True)
+        patch.setattr(cluster.time, "time", lambda: now)
         assert view.rows(query) == ([row], 1, 1), "and it is said that it has not answered yet"
         assert view.rows(query, since=now) == ([], 0, 1)
         view._answers["a", query] = view._answers["a", query]._replace(at=now - 1)

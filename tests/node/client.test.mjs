@@ -173,13 +173,13 @@ served("silence is a fault, in an answer and before it", [open("id: 1\ndata: x\n
 
 served("comments are no silence", [(request, response) => {
   response.writeHead(200, STREAM);
-  let left = 20;
+  let left = 60;
   const beat = setInterval(() => {
     response.write(left > 0 ? ":\n" : "data: x\n\n");
     if ((left -= 1) < 0) clearInterval(beat);
   }, 100);
 }], async ({ connect, seen }) => {
-  await first(connect("/", { watchdog: 1_500 }), "message");
+  await first(connect("/", { watchdog: 5_000 }), "message");
   assert.equal(seen.length, 1);
 });
 

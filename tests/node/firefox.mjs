@@ -178,6 +178,13 @@ test("what is copied is what was printed", async () => {
   });
   assert.equal(await copied(), ["rst", "", text[2], "red and https://example.com/a", text[4], "las"].join("\n"));
   await page.evaluate(() => getSelection().removeAllRanges());
+  await page.evaluate(() => {
+    window.flashed = []; // what is shown for a moment
+    const hear = (changes) => changes.forEach(({ addedNodes }) => {
+      for (const one of addedNodes) if (one.classList?.contains("sl-flash")) window.flashed.push(one.textContent);
+    });
+    new MutationObserver(hear).observe(document, { childList: true, subtree: true });
+  });
   await page.click(".sl-copy");
-  await says(".sl-flash", "Copied 6 lines");
+  await page.waitForFunction(() => window.flashed.some((text) => text.includes("Copied 6 lines")));
 });

@@ -105,11 +105,12 @@ async def test_a_stop_closes_the_topic_of_a_coroutine_whose_sync_code_is_busy(lo
     await until("it was busy all the time", lambda: waited == [True])
 
 
-def test_a_lease_is_renewed_while_everything_else_waits_for_the_log(log: EventLog) -> None:
+def test_a_lease_is_renewed_while_everything_else_waits_for_the_log(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_agent_sse.runs.keeper.RENEW_AT", 0.95)
     go = threading.Event()
     waiting = [blocking.submit(go.wait, PATIENCE) for _ in range(BLOCKING_CALLS)]
     try:
-        with produce(NAME, lease=6):
+        with produce(NAME, lease=30):
             first = log.lease(NAME)
             assert first is not None
             deadline = time.monotonic() + PATIENCE
@@ -133,7 +134,7 @@ def test_a_run_that_begins_when_there_are_threads_again_is_kept(log: EventLog, m
         with pytest.raises(RuntimeError, match="new thread"), produce("runs.0"):
             raise AssertionError
     assert keeper.running() == []
-    with produce(NAME, lease=6):
+    with produce(NAME, lease=30):
         first = log.lease(NAME)
         assert first is not None
         while (now := log.lease(NAME)) is not None and now.deadline <= first.deadline + 1:

@@ -277,10 +277,10 @@ async def test_a_stop_while_the_model_thinks_is_seen_at_once_without_a_channel_l
         began = time.monotonic()
         try:  # it may be over before the answer to the wish is here
             assert await asyncio.to_thread(_apart, lambda: other.request_stop(NAME, out.id))
-            await asyncio.sleep(6)
+            await asyncio.sleep(PATIENCE)
         finally:
             notes.append("finally")
-    assert time.monotonic() - began < bound(0.5, 4)
+    assert time.monotonic() - began < bound(0.5, 9)  # the renewal of the lease would come after ten seconds
     assert notes == ["finally"]
     assert (await log.astate(NAME)).closed == "stopped"
 

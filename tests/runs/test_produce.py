@@ -88,7 +88,7 @@ def test_nothing_is_held_back_when_the_code_pauses_and_many_pieces_are_few_appen
 def test_what_comes_after_a_pause_is_appended_at_once_and_what_comes_soon_after_with_others(
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_base, "BATCH_SECONDS", 5.0)
+    monkeypatch.setattr(run_base, "BATCH_SECONDS", 600.0)
     with produce(NAME) as out:
         out.write("1")
         until("the first is held back by nothing", lambda: log.state(NAME).top == 1)
@@ -104,7 +104,7 @@ def test_what_comes_after_a_pause_is_appended_at_once_and_what_comes_soon_after_
 async def test_a_coroutine_appends_at_once_after_a_pause_what_it_wrote_without_waiting(
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_base, "BATCH_SECONDS", 5.0)
+    monkeypatch.setattr(run_base, "BATCH_SECONDS", 600.0)
     async with produce(NAME) as out:
         for piece in "12":
             await out.write(piece)
@@ -167,8 +167,9 @@ def test_a_run_that_lost_its_lease_writes_nothing_any_more(log: EventLog, monkey
     ended(log, "lost")
 
 
-def test_a_lease_is_renewed_while_the_code_neither_writes_nor_returns(log: EventLog) -> None:
-    with produce(NAME, lease=6, last=last) as out:
+def test_a_lease_is_renewed_while_the_code_neither_writes_nor_returns(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_agent_sse.runs.keeper.RENEW_AT", 0.95)
+    with produce(NAME, lease=30, last=last) as out:
         first = log.lease(NAME).deadline  # type: ignore[union-attr]
         until("it is renewed", lambda: log.lease(NAME).deadline > first + 1)  # type: ignore[union-attr]
         out.write("1")

@@ -38,7 +38,7 @@ def routes() -> tuple[Router, list[str]]:
         run.on_end(lambda: notes.append(f"{run.ending}"))
         await run.write((await c.json_body())["text"])
 
-    @router.run("thread/<slug:chat>/")
+    @router.run("thread/<slug:chat>/", commit_after=30)  # a thread may have to wait for a processor
     def thread(c: Context, run: Run, chat: str) -> None:
         run.on_end(lambda: notes.append(f"{run.ending}"))
         run.write(async_to_sync(c.json_body)()["text"])

@@ -408,12 +408,15 @@ async def test_a_stream_that_is_broken_off_has_no_end_of_gzip(ending: Ending) ->
 
 
 async def test_the_end_comes_after_the_cleanup_and_its_send_may_time_out() -> None:
-    async with serve(hello, compress=True, send_timeout=0.2) as site:
+    async with serve(hello, compress=True, send_timeout=3_600.0) as site:
         client = site.connect(headers=GZIP)
         client.hold()
+        await client.stuck()
+        transport: Any = (await site.supervisor())._transport
         while b"sse.end" not in client.raw:
             await client.take_one()
         await client.stuck()
+        transport.tick(asyncio.get_running_loop().time() + 3_600)
         await client.over()
         assert not client.complete
         with pytest.raises(EOFError):

@@ -270,6 +270,21 @@ def test_a_flag_that_does_not_fit_is_said_once(command: Callable[..., None], cap
     assert "give the flag 15 or more, or lower that setting" in record.getMessage()
 
 
+def test_a_worker_of_gunicorn_may_have_said_that_it_lives_half_of_its_time_ago(
+    command: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    command("/usr/bin/gunicorn", "--timeout", "20", "app")
+    limit = server_flags.grace()
+    assert limit is not None
+    assert (limit.sure, limit.enough_for(9.0)) == (9.0, 20.0)
+    with override_settings(AGENT_SSE={"DRAIN_SECONDS": 25, "RECONNECTS": 100}), caplog.at_level(logging.WARNING):
+        assert drain.plan(7_000).window == 9.0 - drain.GRACE_LEFT
+        server_flags.look_at_flags(5.0)
+    (record,) = caplog.records
+    assert "gunicorn --timeout is 20 s: when it is told to end, gunicorn may wait no longer than 9 s" in record.getMessage()
+    assert "give the flag 62 or more" in record.getMessage()
+
+
 @pytest.mark.parametrize(
     "words", ["/usr/bin/gunicorn app", "/usr/bin/uvicorn app", "/usr/bin/hypercorn app", "/usr/bin/daphne app"]
 )

@@ -182,23 +182,31 @@ async def test_a_client_that_reads_is_not_ended_and_is_when_it_stops(connection:
 @LINUX
 async def test_the_kernel_gives_up_no_client_that_reads_and_does_again_when_it_has_everything(connection: Connection) -> None:
     connection.client.setblocking(False)
-    usual = patience(SEND_TIMEOUT)
-    async with stuck(connection) as (client, _):
+    usual = patience(100.0)
+    async with stuck(connection, send_timeout=100.0) as (client, supervisor):  # by a clock of the test's own
+        transport: Any = supervisor._transport
+        now = asyncio.get_running_loop().time()
         assert connection.given_up_after == usual
-        while (longer := connection.given_up_after) < usual + SEND_TIMEOUT:
-            connection.server.sendall(bytes(1_000))
-            await asyncio.sleep(0.02)
+        while (longer := connection.given_up_after) < usual + 100:
+            before = connection.acknowledged or 0
+            connection.server.sendall(bytes(7_000))
+            await eventually("it is acknowledged", lambda before=before: (connection.acknowledged or 0) >= before + 7_000)
+            now += 25
+            transport.tick(now)
+            assert supervisor.ending is None
         connection.server.setblocking(False)
         with suppress(BlockingIOError):
             while connection.server.send(bytes(65_536)):
                 pass
         client.flow()
-        await asyncio.sleep(2 * first_look(SEND_TIMEOUT))
+        await eventually("it is sent", lambda: transport._sending_since is None)
+        transport.tick(now + 25)
         assert connection.given_up_after >= longer, "it has not taken everything"
 
         def is_back() -> bool:
             with suppress(BlockingIOError):
                 connection.client.recv(1 << 20)
+            transport.tick(now + 25)
             return connection.given_up_after == usual
 
         await eventually("the kernel is told again", is_back)

@@ -36,15 +36,21 @@ async def test_heartbeats_can_be_off(heartbeat: float | None) -> None:
 
 
 async def test_a_stream_that_speaks_needs_no_heartbeats() -> None:
-    async def busy(c: Context, stream: Stream) -> None:
-        for number in range(40):
-            await stream.write(number)
-            await asyncio.sleep(0.03)
-
-    async with serve(busy, heartbeat=1.0) as site:
+    """By a clock of the test's own: a machine that stands still would keep the stream from speaking."""
+    async with serve(silent, heartbeat=3_600.0) as site:
         client = site.connect()
-        await client.rest()
-        assert b":\n" not in client.chunks
+        await eventually("it has begun", lambda: client.raw)
+        supervisor = await site.supervisor()
+        transport: Any = supervisor._transport
+        for number in range(4):
+            supervisor._stream.write(number)
+            await client.event()
+            await eventually("it is sent", lambda: transport._sending_since is None)
+            transport._last_sent -= 2_000  # so long it says nothing more; twice that would be a heartbeat
+            transport.tick(asyncio.get_running_loop().time())
+        supervisor._stream.write("last")
+        await client.event()
+        assert b"\n:\n" not in client.raw
 
 
 async def test_what_is_ready_goes_out_in_one_chunk() -> None:

@@ -36,6 +36,10 @@ def pages(browser: Browser, server: Server, who: str = "admin") -> Iterator[Call
     """Open pages in a browser of somebody's; nothing may go wrong in their consoles."""
     complaints: list[str] = []
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        # A notice goes after eight seconds, for which a test may stand still.
+        context.add_init_script(
+            "const later = setTimeout; window.setTimeout = (act, ms, ...more) => later(act, ms === 8000 ? 600000 : ms, ...more)"
+        )
         server.sign_in(context, who)
 
         def visit(address: str) -> Page:

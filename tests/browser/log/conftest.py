@@ -11,7 +11,13 @@ from playwright.sync_api import BrowserContext, Page
 from .serving import LogSite
 
 LISTEN = """document.addEventListener("securitypolicyviolation",
-  (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));"""
+  (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+window.flashed = []; // what was shown for a moment
+new MutationObserver((changes) => {
+  for (const { addedNodes } of changes) {
+    for (const one of addedNodes) if (one.classList?.contains("sl-flash")) window.flashed.push(one.textContent);
+  }
+}).observe(document, { childList: true, subtree: true });"""
 EXPECTED = ("ERR_CONNECTION", "ERR_INTERNET", "ERR_INCOMPLETE", "ERR_NETWORK", "Failed to load resource")
 """What the console may say where a test cuts the network or is refused."""
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.timing import LONG
 
 from .serving import LogSite
-from .viewing import connection, text_of, wait_for_lines
+from .viewing import connection, flashed, text_of, wait_for_lines
 
 LINES = 60_000 if LONG else 12_000
 ROWS = 600
@@ -380,7 +380,7 @@ def test_a_slow_drag_of_a_finger_pauses(page: Page, site: LogSite) -> None:
 def test_a_line_that_is_not_there_is_told_and_a_mark_can_be_cleared_and_the_place_is_kept(page: Page, site: LogSite) -> None:
     large(site, "many")
     page.goto(f"{site.url}/logs/many/#L{LINES + 5}")
-    expect(page.locator(".sl-flash")).to_contain_text(f"There is no line {LINES + 5}")
+    flashed(page, f"There is no line {LINES + 5}")
     page.goto(f"{site.url}/logs/many/")
     page.reload()
     connection(page, "Ended")
@@ -439,7 +439,7 @@ def test_text_is_selected_and_copied_as_it_was_printed(page: Page, site: LogSite
     assert [shown[1], shown[3]] == ["", "  indented\ttab"]
     assert copied == "\n".join(["rst", *shown[1:-1], "las"])
     page.get_by_role("button", name="Copy").click()
-    expect(page.locator(".sl-flash")).to_contain_text("Copied 7 lines")
+    flashed(page, "Copied 7 lines")
     assert page.evaluate("navigator.clipboard.readText()") == "\n".join(["first", *shown[1:]])
 
 

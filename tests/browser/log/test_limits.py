@@ -12,7 +12,7 @@ from tests.timing import LONG, bound
 
 from .serving import LogSite
 from .test_speed import WATCH, longest_task
-from .viewing import connection, numbers_of, rows_of, text_of, wait_for_lines
+from .viewing import connection, flashed, numbers_of, rows_of, text_of, wait_for_lines
 
 MIB = 2**20
 LONGEST_TASK_MS = bound(200.0, 20_000.0)
@@ -165,7 +165,7 @@ def test_of_a_page_of_large_lines_the_beginnings_are_held_and_the_whole_is_copie
     expect(page.locator("#L400 .sl-cut")).to_contain_text(f"{len(lines[-1]) - 4096:,} more characters")
     assert page.evaluate("document.querySelector('sse-log').text.length") < 9_500_000
     page.get_by_role("button", name="Copy").click()
-    expect(page.locator(".sl-flash")).to_contain_text("Copied 2 lines")
+    flashed(page, "Copied 2 lines")
     assert page.evaluate("navigator.clipboard.readText()") == "\n".join(lines[-2:])
     page.get_by_role("searchbox").fill("line 4")
     expect(page.locator(".sl-found")).to_have_text(re.compile(r"of 12\+$"))  # there may be more, beyond what is held

@@ -61,11 +61,14 @@ def test_the_network_cut_in_the_middle(page: Page, site: LogSite) -> None:
 
 def test_no_network_for_a_while(page: Page, site: LogSite) -> None:
     with Cutting(site.port) as cutting:
-        site.produce("away", RATE, SECONDS)
+        site.publish("away", *(f"line {n}" for n in range(1, TOTAL // 4 + 1)))
         page.goto(f"{cutting.url}/logs/away/")
         wait_for_lines(page, TOTAL // 4)
+        connection(page, "Live")
         cutting.cut(refuse=True)
         expect(page.locator(".sl-connection")).to_contain_text("Reconnecting")
+        rest = (f"line {n}" for n in range(TOTAL // 4 + 1, TOTAL + 1))
+        site.publish("away", *rest, ("exit", '{"code": 0}'), close="completed")
         page.wait_for_timeout(1500)
         cutting.refusing = False
         is_the_log(page, site, "away")

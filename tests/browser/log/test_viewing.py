@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from .demo import building, many_tests
 from .serving import LogSite
-from .viewing import connection, numbers_of, plain, rows_of, text_of, wait_for_lines
+from .viewing import connection, flashed, numbers_of, plain, rows_of, text_of, wait_for_lines
 
 EXIT = ("exit", '{"code": 0, "seconds": 12.5}')
 STREAM = "text/event-stream"
@@ -262,7 +262,7 @@ def test_copying_takes_the_lines_that_the_address_names(page: Page, site: LogSit
     page.goto(f"{site.url}/logs/copied/#L2-L3")
     wait_for_lines(page, 7)
     page.get_by_role("button", name="Copy").click()
-    expect(page.locator(".sl-flash")).to_have_text("Copied 2 lines")
+    flashed(page, "Copied 2 lines")
     assert page.evaluate("navigator.clipboard.readText()") == "line 2\nline 3"
 
 
@@ -274,12 +274,12 @@ def test_what_could_not_be_copied_is_not_said_to_be(page: Page, site: LogSite) -
     expect(page.locator("#L7990 .sl-t")).to_have_text("line 7990")
     copy = page.get_by_role("button", name="Copy")
     copy.click()
-    expect(page.locator(".sl-flash").last).to_have_text("Not copied: the browser did not allow it.")
+    flashed(page, "Not copied: the browser did not allow it.")
     expect(copy).to_be_focused()
     page.evaluate("document.querySelector('.sl-view').focus()")
     page.keyboard.press("Escape")
     copy.click()
-    expect(page.locator(".sl-flash").last).to_have_text("Not copied: some lines cannot be read now.")
+    flashed(page, "Not copied: some lines cannot be read now.")
 
 
 def test_times_count_from_the_first_line_also_where_the_log_says_how_long_it_took(page: Page, site: LogSite) -> None:

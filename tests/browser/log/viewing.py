@@ -69,6 +69,11 @@ def connection(page: Page, words: str | re.Pattern[str], within: float = PATIENC
     page.evaluate("new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted)))")
 
 
+def flashed(page: Page, words: str) -> None:
+    """Wait until the viewer has shown this for a moment, which may be over."""
+    page.wait_for_function("(words) => window.flashed.some((text) => text.includes(words))", arg=words, timeout=PATIENCE_MS)
+
+
 def plain(line: str) -> str:
     """A line without its colours."""
     return _COLOURS.sub("", line)

@@ -269,8 +269,8 @@ def test_sqlite_is_waited_for_longer_than_its_own_time_out(sqlite_file: dict[str
         holder = sqlite3.connect(sqlite_file["NAME"], isolation_level=None, check_same_thread=False)
         holder.execute("BEGIN EXCLUSIVE")
         release = threading.Timer(0.4, lambda: holder.execute("COMMIT"))
-        release.start()
         began = time.monotonic()
+        release.start()
         assert log.append(TOPIC, Event("one")).first == 1
         assert time.monotonic() - began > 0.2
         release.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import select
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -338,11 +339,12 @@ async def test_a_process_that_stands_still_for_the_whole_of_its_test_hears_all_t
     def late(alias: str) -> None:
         Timer(0.3, say, [alias]).start()
 
-    def stand_still() -> None:
-        time.sleep(1)
-        stood_still.append(1)
-
     async def test(self: Any, session: Any) -> None:
+        def stand_still() -> None:
+            select.select([session.fileno], [], [], PATIENCE)  # it has come
+            time.sleep(0.6)  # and the time for it is over
+            stood_still.append(1)
+
         asyncio.get_running_loop().call_later(0.1, stand_still)
         await hear(self, session)
 

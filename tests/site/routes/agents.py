@@ -14,8 +14,9 @@ from django_agent_sse import Context, Router
 from django_agent_sse.contrib.wires import AG_UI, LANGGRAPH, PLAIN
 from django_agent_sse.runs.async_run import AsyncRun
 
-LEASES = {"brief-": 3.0, "": 30.0}
-"""Seconds, by the beginning of a route's name: the brief ones are for runs whose process is killed."""
+LEASES = {"brief-": 15.0, "": 30.0}
+"""Seconds, by the beginning of a route's name: the brief ones are for runs whose process is killed. Until then they outlast a
+machine that stands still."""
 WORDS = ["Grüße ", "from ", "Djan", "go ☕\r\n", "\N{UNICORN FACE}", " – 再", "见."]
 TEXT = "".join(WORDS)
 ARGUMENTS = ['{"city": "Zü', 'rich \N{COMBINING ACUTE ACCENT}"}']
@@ -88,7 +89,7 @@ async def plain(c: Context, run: AsyncRun, name: str) -> None:
 for _brief, _lease in LEASES.items():
     router.run(f"{_brief}agui/<slug:name>/", wire=AG_UI, lease=_lease, **OPTIONS, name=f"{_brief}agui")(agui)
     router.run(f"{_brief}plain/<slug:name>/", wire=PLAIN, lease=_lease, **OPTIONS, retry=20, name=f"{_brief}plain")(plain)
-router.run("short-agui/<slug:name>/", wire=AG_UI, max_duration=0.5, **OPTIONS, name="short-agui")(agui)
+router.run("short-agui/<slug:name>/", wire=AG_UI, max_duration=5, **OPTIONS, name="short-agui")(agui)
 
 
 # LangGraph: the paths of its server, which its SDK takes from the root of the site

@@ -12,7 +12,7 @@ from django_agent_sse.encoding import encode_json
 from django_agent_sse.runs.async_run import AsyncRun
 from tests.site.watch import notes
 
-BRIEF = 5.0
+BRIEF = 15.0
 """Seconds of the leases of runs below ``brief/``, whose process a test kills."""
 TOKENS = ["Grüße ", "aus 東京", ": Djan", "go ☕", " 👩‍🚀."]
 HALF = 3
