@@ -76,7 +76,7 @@ CLIENTS = {
     "Datastar": Client(
         scripts=("@starfederation/datastar/dist/bundles/datastar.js",),
         modules=True,
-        markup="""<ul id="ID" data-on-load="@get('URL', {retryInterval: 20, retryMaxWaitMs: 20})"></ul>""",
+        markup="""<ul id="ID" data-on-load="@get('URL', {retryInterval: 20, retryMaxWaitMs: 20, retryMaxCount: 1000})"></ul>""",
         over=("datastar-sse", 'event.detail.type === "finished" && event.detail.elId === id'),
         event="datastar-merge-fragments",
         data="selector #ID\nmergeMode append\nfragments <li>{}</li>",

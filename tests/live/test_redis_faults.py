@@ -245,7 +245,8 @@ def test_lost_doubled_and_late_notifications_lose_and_double_nothing(
 def test_a_notification_connection_that_is_cut_each_second_loses_nothing(
     clients: Clients, through: Proxy, redis_server: Valkey
 ) -> None:
-    publisher = Publisher(RedisEventLog(url=redis_server.url), "t")
+    # A server that stands still for some seconds has no connection to be cut meanwhile.
+    publisher = Publisher(RedisEventLog(url=redis_server.url), "t", rate=min(RATE, EVENTS / 8))
     while publisher.thread.is_alive():
         through.cut()
         publisher.thread.join(1.0)

@@ -24,7 +24,7 @@ WHERE_IT_RESTS = """view => new Promise((done) => {
   const look = () => {
     if (view.scrollTop === last && view.scrollHeight - last - view.clientHeight > 100) return done(last);
     last = view.scrollTop;
-    setTimeout(look, 100);
+    setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(look)), 100); // nothing scrolls without a frame
   };
   look();
 })"""
@@ -78,6 +78,8 @@ def streams(page: Page) -> list[str]:
 
 def assert_numbered(page: Page, count: int) -> None:
     """The page has each line once, in order, and shows those near the end."""
+    # How many there are may be said before they are drawn.
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     text = str(page.locator("sse-log").evaluate("log => log.text"))
     assert text.splitlines() == [f"line {number}" for number in range(1, count + 1)]
     shown = page.locator(".sl-n[data-n]").evaluate_all("all => all.map((one) => Number(one.dataset.n))")

@@ -14,8 +14,8 @@ from django_agent_sse.runs.run import Run
 from django_agent_sse.runs.wire import Wire, plain_headers
 from tests.site.watch import notes
 
-LEASE = 3.0
-"""Of the run whose process is killed; the others have one that is longer than a busy machine takes to renew it."""
+LEASE = 15.0
+"""Of the run whose process is killed: a test waits for its end, and until then it outlasts a machine that stands still."""
 
 
 def last(ending: RunEnding, events: Iterable[Event]) -> list[Event]:
