@@ -13,6 +13,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from django_agent_sse.runtime.pools import readers, writers
+
 
 @contextmanager
 def database(alias: str, entry: dict[str, Any], migrate: bool = True) -> Iterator[str]:
@@ -24,6 +26,8 @@ def database(alias: str, entry: dict[str, Any], migrate: bool = True) -> Iterato
             call_command("migrate", "django_agent_sse", database=alias, verbosity=0)
         yield alias
     finally:
+        for pool in (readers, writers):  # a call that nobody waits for any more would keep its connection, unnamed
+            pool.shutdown()
         connections[alias].close()
         del connections[alias]
         del connections.databases[alias]
