@@ -117,9 +117,12 @@ class OwnConnections:
             raw = original(params)
             if not can_be_reset(wrapper, raw):
                 return raw
-            if pooled(wrapper) and self._cleans_pooled and not _made_clean(wrapper, raw):
-                raw = original(params)  # the pool has had one that was broken; two in a row are the caller's error
-                set_up_pooled(wrapper, raw)
+            if pooled(wrapper) and self._cleans_pooled:
+                try:
+                    _make_clean(wrapper, raw)
+                except Exception:
+                    raw = original(params)  # the pool has had one that was broken; two in a row are the caller's error
+                    _make_clean(wrapper, raw)
             kept = Kept(raw, {name: value for name, value in vars(wrapper).items() if name not in before})
         self._open[wrapper.alias] = kept
         return kept.raw
@@ -194,15 +197,15 @@ class OwnConnections:
             close(wrapper)
 
 
-def _made_clean(wrapper: BaseDatabaseWrapper, raw: Any) -> bool:
+def _make_clean(wrapper: BaseDatabaseWrapper, raw: Any) -> None:
+    """Make one of the pool as new; where that fails it is given back, closed: else the pool would count it as lent for good."""
     try:
         set_up_pooled(wrapper, raw)
-    except Exception:
+    except BaseException:
         raw.close()
         wrapper.connection = raw
         close(wrapper)
-        return False
-    return True
+        raise
 
 
 def _give_pooled_back(wrapper: BaseDatabaseWrapper, as_new: bool) -> None:

@@ -183,7 +183,7 @@ def chunks_of(source: Any, *, lined: bool = False) -> AsyncGenerator[bytes, None
         return _of_reader(source)
     if hasattr(source, "__aiter__"):
         return _encoded(source.__aiter__(), lined)
-    return _encoded(in_thread(read_chunks(source, lined)), lined=False)
+    return _encoded(in_thread(read_chunks(source, lined), source), lined=False)
 
 
 async def _of_process(process: subprocess.Popen[Any] | asyncio.subprocess.Process) -> AsyncGenerator[bytes, None]:
@@ -290,15 +290,21 @@ def _signal(pid: int, number: signal.Signals) -> None:
 _END = object()
 
 
-async def in_thread(source: Iterable[Any]) -> AsyncIterator[Any]:
+async def in_thread(source: Iterable[Any], file: Any = None) -> AsyncIterator[Any]:
     """Iterate a sync iterable on one thread, one item at a time, in the caller's context.
+
+    In the end it is closed, and so is ``file``, which it reads: also where it was never asked for anything.
 
     Raises:
         TooManyThreads: ``AGENT_SSE["PINNED_THREADS"]`` threads are kept.
     """
     hold: Any = None  # under a test case sync code stays on its thread, where its transaction is seen
     if not in_callers_thread():
-        lifelong.take()
+        try:
+            lifelong.take()
+        except BaseException:
+            _close([source, file])
+            raise
         stream = current.get()
         hold = ConnectionHold(kept_pool, stream.prepare if stream is not None else None, keeps=True)
     opened: list[Iterator[Any]] = []
@@ -316,15 +322,18 @@ async def in_thread(source: Iterable[Any]) -> AsyncIterator[Any]:
             if hold is not None:
                 give_pooled_back()
 
+    def close() -> None:
+        _close([*(opened or [source]), file])
+
     step: Callable[[], Awaitable[Any]] = sync_to_async(advance, thread_sensitive=hold is None, executor=hold)
     try:
         while (item := await step()) is not _END:
             yield item
     finally:
         if hold is None:
-            await sync_to_async(_close)(opened)
+            await sync_to_async(close)()
         else:
-            over: Future[None] = hold.submit(_close, opened)
+            over: Future[None] = hold.submit(close)
             over.add_done_callback(lambda _: _end_thread(hold))
             await asyncio.shield(asyncio.wrap_future(over))
 
@@ -335,7 +344,7 @@ def _end_thread(hold: ConnectionHold) -> None:
     lifelong.give_back()
 
 
-def _close(opened: list[Iterator[Any]]) -> None:
-    for iterator in opened:
+def _close(opened: list[Any]) -> None:
+    for one in opened:
         with contextlib.suppress(AttributeError):
-            iterator.close()  # type: ignore[attr-defined]
+            one.close()

@@ -78,7 +78,8 @@ class LineSite:
     @contextlib.contextmanager
     def running(self) -> Iterator[LineSite]:
         """Serve and ping until the end."""
-        uvicorn = f"uvicorn --host 127.0.0.1 --port {self.port} --log-level warning tests.cost.site.asgi:application"
+        options = f"--host 127.0.0.1 --port {self.port} --log-level warning --timeout-keep-alive 600"  # the pinger may rest
+        uvicorn = f"uvicorn {options} tests.cost.site.asgi:application"
         with self._process(*uvicorn.split(), stdin=subprocess.DEVNULL) as server:
             self.pid = server.pid
             poll("the site answers", self._answers, 30)

@@ -6,13 +6,15 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from django_agent_sse import Context, Stream, conf
+from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams import callbacks, supervisor
-from django_agent_sse.streams.threads import lifelong
+from django_agent_sse.streams.threads import kept_pool, lifelong
 from tests.inprocess import PATIENCE, eventually, serve
 
 
@@ -149,6 +151,48 @@ async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_over
         assert "sync generators" in plain.json()["error"]["message"]
     async with serve(count) as site:
         assert len(await site.connect().rest()) == 2
+
+
+async def test_what_no_thread_was_there_for_is_closed_all_the_same(exhausted: None, tmp_path: Path) -> None:
+    (tmp_path / "output").write_text("one\ntwo\n")
+    file, generator = (tmp_path / "output").open(), (number for number in range(3))
+    for source in (file, generator):
+
+        async def handler(c: Context, stream: Stream, source: Any = source) -> None:
+            await stream.write("begun")
+            await stream.pipe(source)
+
+        async with serve(handler) as site:
+            assert [event.event for event in await site.connect().rest()] == [None, "sse.error"]
+    assert (file.closed, [*generator]) == (True, [])
+
+
+async def test_what_a_client_left_before_the_first_step_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is still taken by what was there before: the step is cancelled before it begins."""
+    (tmp_path / "output").write_text("one\ntwo\n")
+    file, gate, waits = (tmp_path / "output").open(), threading.Event(), threading.Event()
+    submit = ConnectionHold.submit
+
+    def behind(hold: ConnectionHold, call: Any, *args: Any, **kwargs: Any) -> Any:
+        if not waits.is_set() and hold._pool is kept_pool:
+            waits.set()
+            submit(hold, gate.wait, PATIENCE)
+        return submit(hold, call, *args, **kwargs)
+
+    monkeypatch.setattr(ConnectionHold, "submit", behind)
+
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write("begun")
+        await stream.pipe(file)
+
+    async with serve(handler) as site:
+        client = site.connect()
+        await client.event()
+        await eventually("its first step waits", waits.is_set)
+        client.leave()
+        gate.set()
+        await client.over()
+        await eventually("it is closed", lambda: file.closed)
 
 
 async def test_an_overload_in_the_middle_of_a_stream_is_an_error_of_the_handler(exhausted: None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
-from django.db import connections
+from django.db import OperationalError, connections
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import include, path
@@ -78,6 +78,35 @@ def test_a_transaction_keeps_its_connection_and_a_hold_too(alias: str) -> None:
     hold.let_go()
     hold.end()
     deadline = time.monotonic() + 60
+    while lent():
+        assert time.monotonic() < deadline
+
+
+def test_connections_that_the_server_has_ended_are_given_back_all_of_them(alias: str, postgres_database: dict[str, Any]) -> None:
+    holds = [ConnectionHold(stream_pool) for _ in range(SIZE)]
+    for hold in holds:
+        hold.submit(asked, ALIAS, "BEGIN").result(60)
+    pids = [hold.submit(asked, ALIAS, "SELECT pg_backend_pid()").result(60) for hold in holds]
+    assert len(set(pids)) == SIZE
+    for hold in holds:
+        hold.submit(asked, ALIAS, "COMMIT").result(60)
+        hold.end()
+    deadline = time.monotonic() + 60
+    while lent():
+        assert time.monotonic() < deadline
+    with extra_database("beside", postgres_database):
+        for pid in pids:
+            asked("beside", "SELECT pg_terminate_backend(%s, 60000)", pid)
+    failed, hold = 0, ConnectionHold(stream_pool)
+    while True:
+        try:
+            assert hold.submit(query).result(60) == 42
+            break
+        except OperationalError:
+            failed += 1
+            assert failed <= SIZE
+    hold.end()
+    assert failed, "they are those that the server has ended"
     while lent():
         assert time.monotonic() < deadline
 
