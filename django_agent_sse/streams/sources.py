@@ -323,7 +323,7 @@ async def in_thread(source: Iterable[Any], file: Any = None) -> AsyncIterator[An
                 give_pooled_back()
 
     def close() -> None:
-        _close([*(opened or [source]), file])
+        _close([opened[0] if opened else source, file])
 
     step: Callable[[], Awaitable[Any]] = sync_to_async(advance, thread_sensitive=hold is None, executor=hold)
     try:
