@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -24,6 +25,7 @@ from asgiref.sync import sync_to_async
 from ..encoding import is_one_value
 from ..exceptions import ArgumentInvalid
 from ..runtime.connections import give_pooled_back
+from ..runtime.loop import in_pool
 from ..runtime.worker_threads import ConnectionHold
 from ..wire import Decoder, Event
 from ..wire.drawing import Change, DrawnLines
@@ -303,7 +305,7 @@ async def in_thread(source: Iterable[Any], file: Any = None) -> AsyncIterator[An
         try:
             lifelong.take()
         except BaseException:
-            _close([source, file])
+            await in_pool(partial(_close, [source, file]))
             raise
         stream = current.get()
         hold = ConnectionHold(kept_pool, stream.prepare if stream is not None else None, keeps=True)
