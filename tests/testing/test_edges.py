@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -255,6 +256,15 @@ async def test_one_that_goes_on_for_too_long_is_cancelled(project: None) -> None
         assert (await client.open("/lingers/?for=60", timeout=60)).status == 200
     assert finished == []
     assert asyncio.all_tasks() == before
+
+
+async def test_one_that_was_not_told_to_end_is_not_given_up_on_after_the_machine_stood_still(project: None) -> None:
+    finished.clear()
+    loop = asyncio.get_running_loop()
+    async with SSEClient(timeout=0.5) as client:
+        assert (await client.open("/lingers/?for=60", timeout=60)).status == 200
+        loop.call_later(0.1, time.sleep, 1.5)  # from before the end of its time until after that of the time to end
+    assert finished == []
 
 
 # Requests

@@ -537,6 +537,17 @@ def test_a_thread_gives_its_connection_back(alias: str, monkeypatch: pytest.Monk
         time.sleep(0.01)
 
 
+def test_a_pool_that_is_shut_down_while_it_has_no_thread_keeps_the_next_one() -> None:
+    own = Pool("test-own", 1)
+    own.shutdown()
+    thread = own.submit(threading.current_thread).result(60)
+    deadline = time.monotonic() + 60
+    while not own._idle and thread.is_alive():
+        assert time.monotonic() < deadline
+    assert own.submit(threading.current_thread).result(60) is thread
+    own.shutdown()
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_of_a_fork_has_threads_of_its_own() -> None:
     assert readers.submit(os.getpid).result(60) == os.getpid()
