@@ -87,7 +87,7 @@ def test_a_topic_is_compressed_for_visitors_without_cookies_and_not_for_others(
 def test_a_page_has_each_event_once_wherever_a_compressed_stream_is_cut(
     context: BrowserContext, uvicorn: Server, node: Node, source: str
 ) -> None:
-    count = count_bytes(uvicorn, to=TO)
+    count = count_bytes(uvicorn, to=TO, compressed=True)
     with cutting(uvicorn, node, to=TO) as cuts:
         page = context.new_page()  # not the fixture: a cut network is an error in the console
         page.route("**/empty/", lambda route: route.fulfill(body="<!doctype html><title>x</title>", content_type="text/html"))

@@ -21,6 +21,10 @@ TARGET = "/client/numbers/"
 EXIT_SECONDS = 60.0
 LONGEST_FRAME = 8
 """What a chunk of less than 4 kB has around it: its length and two line ends."""
+GZIP_ENDS = 20
+"""The head and the end of gzip."""
+LONGEST_BLOCK = 10
+"""What a block and its flush have around an event, where nothing in it can be said shorter."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,11 +68,16 @@ class Cuts:
         return bool(taken) and list(got) == [number for number in wanted if number != int(taken[1])]
 
 
-def count_bytes(server: Server, *, to: int, **query: str) -> int:
-    """As many bytes as the whole body has at most when it travels, the frames of the coding included."""
+def count_bytes(server: Server, *, to: int, compressed: bool = False, **query: str) -> int:
+    """As many bytes as the whole body has at most when it travels: in the frames of its coding, and in gzip's blocks.
+
+    How many there are is another number each time: what is written while a client is slow travels in one piece.
+    """
     with server.open(TARGET[1:], to=to, **query) as client:
         assert len(client.rest()) == to + 1
-        return len(client.parser.raw) + LONGEST_FRAME * (to + 2)
+        pieces = to + 2
+        gzip = GZIP_ENDS + LONGEST_BLOCK * pieces if compressed else 0
+        return len(client.parser.raw) + LONGEST_FRAME * pieces + gzip
 
 
 @contextmanager

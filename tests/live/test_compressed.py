@@ -18,7 +18,7 @@ from aiohttp import ClientSession
 from tests.npm import Node
 from tests.timing import LONG
 
-from .cuts import LONGEST_FRAME, count_bytes, cutting
+from .cuts import count_bytes, cutting
 from .servers import EVERY, Server
 from .test_cuts import PYTHON
 
@@ -26,8 +26,6 @@ SITE = {"middleware": "everything", "agent_sse": {"COMPRESS": True}}
 GZIP = {"Accept-Encoding": "gzip"}
 CURL_PARTIAL_FILE = 18
 TO = 3 if LONG else 2
-GZIP_BYTES = 10 + 10 + (10 + LONGEST_FRAME) * (TO + 2)
-"""What gzip adds to the bytes, at most: its head and its end, and for each event a block and a flush, in a chunk of its own."""
 WANTED = [*range(1, TO + 1)]
 NPM = ("eventsource", "EventStream")
 PACKED = {name: read for name, read in PYTHON.items() if name != "launchdarkly-eventsource"}
@@ -149,7 +147,7 @@ def test_aiohttp(uvicorn: Server, key: str) -> None:
 
 
 def test_whoever_resumes_gets_each_event_once_wherever_a_compressed_stream_is_cut(uvicorn: Server, node: Node) -> None:
-    count = count_bytes(uvicorn, to=TO) + GZIP_BYTES
+    count = count_bytes(uvicorn, to=TO, compressed=True)
     with cutting(uvicorn, node, to=TO, clients=NPM, count=count) as cuts, ThreadPoolExecutor(16) as pool:
         for name, read in PACKED.items():
             got = pool.map(read, [f"{cuts.base}/{name}/{k}/" for k in range(count)])

@@ -15,7 +15,7 @@ from tests.timing import LONG
 from .cuts import count_bytes, cutting
 from .proxies import in_front
 from .servers import Server
-from .test_compressed import GZIP_BYTES, NPM, PACKED, TO, WANTED
+from .test_compressed import NPM, PACKED, TO, WANTED
 
 SITE = {"middleware": "everything", "agent_sse": {"COMPRESS": True, "PROXIES": 1}}
 OVER_TLS = ("httpx-sse", "niquests")
@@ -37,7 +37,7 @@ def test_each_event_comes_once_wherever_a_server_is_cut_off_from_nginx(
     uvicorn: Server, node: Node, tmp_path: Path, plain: bool
 ) -> None:
     """Plain, it asks by HTTP/1.0, and ends a response that was broken off as if it were whole."""
-    count = count_bytes(uvicorn, to=TO) + GZIP_BYTES
+    count = count_bytes(uvicorn, to=TO, compressed=True)
     with cutting(uvicorn, node, to=TO) as cuts:
         port = urlsplit(cuts.base).port
         assert port
@@ -49,7 +49,7 @@ def test_each_event_comes_once_wherever_a_server_is_cut_off_from_nginx(
 
 
 def test_each_event_comes_once_wherever_a_client_is_cut_off_from_nginx(uvicorn: Server, node: Node, tmp_path: Path) -> None:
-    count = count_bytes(uvicorn, to=TO) + GZIP_BYTES
+    count = count_bytes(uvicorn, to=TO, compressed=True)
     with (
         in_front("nginx", tmp_path, [uvicorn.port], tls=False) as proxy,
         cutting(proxy, node, to=TO, clients=JAVASCRIPT, count=count) as cuts,
