@@ -103,6 +103,9 @@ class TopicSource:
         asked = position.value if position.value is not None else None if position.malformed else after
         lost = await self.subscription.open(asked, position.malformed, offsets)
         self.running = True
+        if self._buffer.finished:  # the stream was closed while its place was being found
+            self.stop()
+            return
         if lost is not None:
             self._buffer.put_uncounted(self._gap(lost))
         elif live and asked is None and self._control:

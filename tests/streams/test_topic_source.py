@@ -17,6 +17,8 @@ from django_agent_sse.exceptions import EventLogUnavailable, FollowError, Stream
 from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.topic_source import FollowResult
 from django_agent_sse.topics import feed as feed_module
+from django_agent_sse.topics.follower import Start
+from django_agent_sse.topics.subscription import Subscription
 from tests.inprocess import Client, Site, compressed, eventually, send_directly, serve
 
 MEMORY = "django_agent_sse.eventlog.memory.MemoryEventLog"
@@ -195,15 +197,46 @@ async def test_closing_the_stream_ends_following() -> None:
     seen: list[str] = []
 
     async def handler(c: Context, stream: Stream) -> None:
-        asyncio.get_running_loop().call_later(0.02, stream.close)
+        async def close() -> None:
+            await eventually("it follows", lambda: stream.topics)
+            stream.close()
+
+        closing = asyncio.create_task(close())
         try:
             await stream.follow("builds.42")
         except StreamClosed:
             seen.append("closed")
+        await closing
 
     async with serve(handler, retry=None) as site:
         (end,) = await site.connect().rest()
         assert end.data == '{"reason":"completed"}'
+        assert seen == ["closed"]
+
+
+@pytest.mark.parametrize("start", ["oldest", "live"])
+async def test_a_stream_that_is_closed_before_it_has_found_its_place_sends_nothing_after_its_end(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    await apublish("builds.42", "one")
+    opened = Subscription.open
+
+    async def handler(c: Context, stream: Stream) -> None:
+        async def opening(*about: Any) -> Any:
+            lost = await opened(*about)
+            stream.close()
+            return lost
+
+        monkeypatch.setattr(Subscription, "open", opening)
+        try:
+            await stream.follow("builds.42", start=start)
+        except StreamClosed:
+            seen.append("closed")
+
+    async with serve(handler, retry=None) as site:
+        client = site.connect()
+        assert [event.event for event in await client.rest()] == ["sse.end"]
         assert seen == ["closed"]
 
 

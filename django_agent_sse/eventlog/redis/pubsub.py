@@ -70,6 +70,7 @@ class PubSubConnection:
         self._lock = threading.Lock()
         self._followed: dict[str, int] = {}
         self._waiting: dict[str, Future[None]] = {}
+        self._read_without: set[str] = set()
         self._changed: set[str] = set()
         self._task: BackgroundTask | None = None
         self._failures = FailureLog(
@@ -121,6 +122,11 @@ class PubSubConnection:
             self._task.call(self._news.set)
         return waiting
 
+    def reads_without(self, topic: str) -> None:
+        """Somebody who follows a topic waits no longer: it is looked at as soon as its notifications come in."""
+        with self._lock:
+            self._read_without.add(topic)
+
     def unfollow(self, topic: str) -> None:
         """Give back what ``follow`` gave."""
         with self._lock:
@@ -130,6 +136,7 @@ class PubSubConnection:
                 return
             self._followed.pop(topic, None)
             self._waiting.pop(topic, None)
+            self._read_without.discard(topic)
             self._changed.add(topic)
 
     # On the background loop
@@ -243,9 +250,11 @@ class PubSubConnection:
         self._acknowledged.add(topic)
         with self._lock:
             waiting = self._waiting.pop(topic, None)
+            at_once = waiting is None or topic in self._read_without
+            self._read_without.discard(topic)
         if waiting is not None:
             waiting.set_result(None)
-        again = 0.0 if waiting is None else time.monotonic() + CHECK_INTERVAL * random.uniform(0.5, 1)
+        again = 0.0 if at_once else time.monotonic() + CHECK_INTERVAL * random.uniform(0.5, 1)
         heapq.heappush(self._due, (again, topic))
         if again < self._next_tick:
             self._next_tick = again
@@ -313,9 +322,12 @@ class RedisNotifier:
         self._place = place
 
     async def follow(self, topic: str) -> None:
-        waiting = self.connections[self._place(topic)].follow(topic)
+        connection = self.connections[self._place(topic)]
+        waiting = connection.follow(topic)
         if waiting is not None:
-            await asyncio.wait({asyncio.wrap_future(waiting)}, timeout=FOLLOW_TIMEOUT)
+            done, _ = await asyncio.wait({asyncio.wrap_future(waiting)}, timeout=FOLLOW_TIMEOUT)
+            if not done:
+                connection.reads_without(topic)
 
     def unfollow(self, topic: str) -> None:
         self.connections[self._place(topic)].unfollow(topic)

@@ -17,6 +17,7 @@ from django_agent_sse.eventlog.redis import RedisEventLog, pubsub
 from django_agent_sse.wire.event import Event
 
 from ...faults import Proxy, proxy
+from ...inprocess import eventually
 from ...services import free_port
 from ...valkeys import Valkey, valkey
 
@@ -167,6 +168,25 @@ def test_nobody_waits_for_a_server_that_is_away_and_all_are_told_when_it_is_back
     heard.connection.unfollow("another")
 
 
+async def test_who_reads_before_its_subscription_has_come_is_told_to_look_when_it_has(
+    server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would not hear for half a minute of what was published in between."""
+    monkeypatch.setattr(pubsub, "CHECK_INTERVAL", 3600.0)
+    log, told = RedisEventLog(url=server.url), list[str]()
+    log.on_change = lambda topic, page=None: told.append(topic)
+    RedisEventLog(url=server.url).append(TOPIC, Event("1"))  # somebody else
+    await log.notifier.follow("another")
+    await eventually("the connection is made", lambda: "another" in log.notifier.connections[0]._acknowledged)
+    monkeypatch.setattr(pubsub, "FOLLOW_TIMEOUT", 0.05)
+    server.hold()
+    await log.notifier.follow(TOPIC)
+    server.release()
+    await eventually("it is told", lambda: TOPIC in told)
+    for topic in ("another", TOPIC):
+        log.notifier.unfollow(topic)
+
+
 def test_the_task_and_the_connection_end_some_time_after_the_last_topic(
     lines: Callable[..., Heard], monkeypatch: pytest.MonkeyPatch, server: Valkey
 ) -> None:
@@ -211,7 +231,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 def test_it_hears_and_reconnects_in_a_process_with_thousands_of_sockets(
-    many_descriptors: None, lines: Callable[..., Heard], through: Proxy, server: Valkey
+    lines: Callable[..., Heard], through: Proxy, server: Valkey, many_descriptors: None
 ) -> None:
     heard = lines(TOPIC)
     assert heard.connection._socket.socket.fileno() > 1023  # type: ignore[union-attr]
