@@ -1,6 +1,7 @@
 """The server under test: the harness's contract, with nothing but the package's public API.
 
-``BARE=1`` drops the default middleware, ``WRAP=1`` wraps the application in ``asgi.wrap``, ``SLIM=1`` makes streams slim.
+``BARE=1`` drops the default middleware, ``WRAP=1`` wraps the application in ``asgi.wrap``, ``SLIM=1`` makes streams slim, and
+with ``UNLIMITED=1`` there are no limits.
 Fan-out is a topic in the memory log, with ``LOG=redis`` in the Redis on ``REDIS_PORT``: ``/subscribe/TOPIC`` follows it,
 ``/publish/TOPIC`` appends to it.
 """
@@ -53,7 +54,10 @@ settings.configure(
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(os.environ["WORK"], "db.sqlite3")}},
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     LOGGING_CONFIG=None,
-    AGENT_SSE={"EVENT_LOG": LOGS[os.environ.get("LOG", "memory")], "LIMITS": LIMITS},
+    AGENT_SSE={
+        "EVENT_LOG": LOGS[os.environ.get("LOG", "memory")],
+        "LIMITS": None if os.environ.get("UNLIMITED") == "1" else LIMITS,
+    },
 )
 django.setup()
 

@@ -26,6 +26,8 @@ from django.db import connection, connections
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.harness.plot import point
+
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 LINE = 80
 ROUNDS = 25
@@ -89,13 +91,15 @@ def size() -> int:
         return int(cursor.fetchone()[0])
 
 
-def milliseconds(call: Callable[[], object]) -> str:
-    """The median of some rounds, and the worst one."""
+def milliseconds(call: Callable[[], object], picture: tuple[str, int] | None = None) -> str:
+    """The median of some rounds, and the worst one; for the picture, which line it is and how large the topic."""
     took = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         call()
         took.append((time.perf_counter() - began) * 1e3)
+    if picture is not None:
+        point("large-topic", *picture, statistics.median(took))
     return f"{statistics.median(took):.1f} ({max(took):.1f})"
 
 
@@ -133,11 +137,12 @@ def measure(events: int) -> None:
     before, began = size(), time.perf_counter()
     fill(events)
     filled, bytes_each = time.perf_counter() - began, (size() - before) / events
+    name = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[connection.vendor]
     cells = [
         f"{events:,}",
         f"{bytes_each:.0f}",
-        milliseconds(lambda: log.read_after(TOPIC, 0)),
-        milliseconds(lambda: log.read_after(TOPIC, events - 256)),
+        milliseconds(lambda: log.read_after(TOPIC, 0), (f"{name}, the first", events)),
+        milliseconds(lambda: log.read_after(TOPIC, events - 256), (f"{name}, the last", events)),
         milliseconds(lambda: log.read_after(TOPIC, CHANCE.randrange(events - 256))),
         milliseconds(lambda: log.state(TOPIC)),
     ]

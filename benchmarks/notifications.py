@@ -5,6 +5,7 @@
     python benchmarks/notifications.py                       # SQLite and PostgreSQL, 200 events 0.5 to 1.5 s apart on each
     python benchmarks/notifications.py --events 50 --databases sqlite
 
+``--pause`` takes several numbers, each of which is measured in turn; ``POINTS`` has them drawn (``harness/plot.py``).
 The server (uvicorn), the publisher and the client are three processes. A time begins when ``publish()`` has returned and ends
 when the client has read the event from its socket. The poll alone (``NOTIFY_ALIAS`` is ``None``) is measured beside it, in turn.
 "Idle" is the server's processor time while one topic is followed and nothing is published, uvicorn's own included. PostgreSQL
@@ -29,9 +30,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.harness.plot import point  # noqa: E402
 from tests.services import free_port, running_postgres  # noqa: E402
 
-TOPIC = "builds.1"
+NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 APP = """
 import json, os
 import django
@@ -67,19 +69,22 @@ for number in range(int(sys.argv[1])):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=200)
-    parser.add_argument("--pause", type=float, default=1.0)
+    parser.add_argument("--pause", default="1", help="seconds between two events, on average")
     parser.add_argument("--idle", type=float, default=30.0)
     parser.add_argument("--databases", default="sqlite,postgres")
     given = parser.parse_args()
-    print("| database | hears of it by | p50, ms | p99, ms | idle, % of a core |\n|---|---|---|---|---|")
+    print("| database | hears of it by | seconds between | p50, ms | p99, ms | idle, % of a core |\n|---|---|---|---|---|---|")
     for kind in given.databases.split(","):
         with database(kind) as entry:
             call(MIGRATE, {"DATABASES": {"default": entry}})
             for way, options in (("itself", {}), ("the poll alone", {"NOTIFY_ALIAS": None})):
                 log = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": options}
-                lags, idle = measured({"DATABASES": {"default": entry}, "AGENT_SSE": {"EVENT_LOG": log}}, given)
-                p50, p99 = lags[len(lags) // 2], lags[int(len(lags) * 0.99)]
-                print(f"| {kind} | {way} | {p50:.1f} | {p99:.1f} | {idle:.2f} |", flush=True)
+                for pause in map(float, given.pause.split(",")):
+                    settings = {"DATABASES": {"default": entry}, "AGENT_SSE": {"EVENT_LOG": log}}
+                    lags, idle = measured(settings, given, pause)
+                    p50, p99 = lags[len(lags) // 2], lags[int(len(lags) * 0.99)]
+                    point("notification", f"{NAMES[kind]}, {way}", 1 / pause, p50)
+                    print(f"| {kind} | {way} | {pause:g} | {p50:.1f} | {p99:.1f} | {idle:.2f} |", flush=True)
 
 
 @contextlib.contextmanager
@@ -105,7 +110,7 @@ def call(code: str, given: dict[str, Any]) -> None:
     assert begun(code, given).wait() == 0
 
 
-def measured(given: dict[str, Any], asked: argparse.Namespace) -> tuple[list[float], float]:
+def measured(given: dict[str, Any], asked: argparse.Namespace, pause: float) -> tuple[list[float], float]:
     """Milliseconds from commits to arrivals, sorted; and percent of a core while nothing is published."""
     port = free_port()
     server = begun(SERVE, given, port)
@@ -119,7 +124,7 @@ def measured(given: dict[str, Any], asked: argparse.Namespace) -> tuple[list[flo
         before, began = used(server.pid), time.monotonic()
         time.sleep(asked.idle)
         idle = 100 * (used(server.pid) - before) / (time.monotonic() - began)
-        publisher = begun(PUBLISH, given, asked.events, asked.pause, stdout=subprocess.PIPE)
+        publisher = begun(PUBLISH, given, asked.events, pause, stdout=subprocess.PIPE)
         received = b""
         while len(came) < asked.events:
             received += client.recv(65536)

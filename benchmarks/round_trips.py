@@ -31,7 +31,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.harness.plot import point  # noqa: E402
 from tests.services import free_port, running_postgres, running_redis  # noqa: E402
+
+NAMES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "redis": "Redis"}
 
 MESSAGES = 5
 LONGEST = 60.0
@@ -63,6 +66,7 @@ def main() -> None:
             with serving(kind, asked.workers) as (port, used):
                 before = used()
                 times = asyncio.run(load(port, users, asked.seconds))
+                point("round-trip", NAMES[kind], users, sorted(times.trips)[len(times.trips) // 2])
                 print(row(kind, users, times, (used() - before) / asked.seconds), flush=True)
 
 

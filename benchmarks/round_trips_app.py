@@ -17,7 +17,14 @@ SQLITE = {
     "NAME": f"{WHERE}/db.sqlite3" if LOG == "sqlite" else ":memory:",
     "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"},
 }
-POSTGRES = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "postgres", "HOST": WHERE}
+POSTGRES = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": "postgres",
+    "USER": "postgres",
+    "HOST": WHERE,
+    # Two workers with 64 threads each may want more connections than the 100 that PostgreSQL has.
+    "OPTIONS": {"pool": {"min_size": 2, "max_size": 20}},
+}
 settings.configure(
     SECRET_KEY="benchmark",
     ALLOWED_HOSTS=["*"],

@@ -33,7 +33,7 @@ case " $* " in
     *) node=$(command -v npm || true) ;;
 esac
 if [ -n "$node" ]; then
-    npm install --silent --no-fund --no-audit --prefix "$work" better-sse >/dev/null
+    npm install --loglevel error --no-fund --no-audit --prefix "$work" better-sse >/dev/null
     peers=$peers,better-sse,better-sse-history
 fi
 AGENT_SSE=$(dirname "$here")
@@ -42,6 +42,7 @@ if [ -e "${NGINX_MODULES:-/usr/lib/nginx/modules}/ngx_nchan_module.so" ]; then
     peers=$peers,nchan
 fi
 export AGENT_SSE VENV NODE_MODULES="$work/node_modules" PEERS="$here/peers"
+python -c 'import sys; from importlib.metadata import version as v; print("CPython", sys.version.split()[0], *(f"{n} {v(n)}" for n in ("Django", "uvicorn", "uvloop")), "load", *open("/proc/loadavg").read().split()[:1])'
 test -z "$appends" || taskset -c 0 python "$here/appends.py"
 python "$here/harness/bench.py" run --sseload "$work/sseload" --out "$work/results.jsonl" --pin \
     --rounds 3 --peers "$peers" --work "$works" "$@"

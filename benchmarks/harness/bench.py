@@ -40,6 +40,7 @@ WORK = {
     # one publisher waits for each answer / eight publishers, so that messages queue up
     "w2-max-100": ("fanout", "/subscribe/{t}", "--conns 100 --window 8 --secs 3"),
     "w2-max-1000": ("fanout", "/subscribe/{t}", "--conns 1000 --window 8 --secs 4"),
+    "w2-deep-10": ("fanout", "/subscribe/{t}", "--conns 10 --window 64 --pub-conns 8 --secs 3"),
     "w2-deep-100": ("fanout", "/subscribe/{t}", "--conns 100 --window 64 --pub-conns 8 --secs 3"),
     "w2-deep-1000": ("fanout", "/subscribe/{t}", "--conns 1000 --window 64 --pub-conns 8 --secs 4"),
     "w2-max-10": ("fanout", "/subscribe/{t}", "--conns 10 --window 8 --secs 3"),
@@ -74,6 +75,13 @@ CURVES = {
         "server_us_per_event",
         "µs of a core for each delivery",
         {10: "w2-max-10", 100: "w2-max-100", 1000: "w2-max-1000"},
+    ),
+    "bursts": (
+        "Messages to everybody, each a POST of one of eight who publish",
+        "clients",
+        "server_us_per_event",
+        "µs of a core for each delivery",
+        {10: "w2-deep-10", 100: "w2-deep-100", 1000: "w2-deep-1000"},
     ),
     "build-log": (
         "A build log: 2,000 lines a second of 80 bytes",

@@ -19,7 +19,7 @@ from django.db import connections
 from ...runtime.pools import Pool
 from .remote import RENEW_INTERVAL, PendingTopics, RemoteNotifier
 
-INTERVAL = 0.03
+INTERVAL = 0.033
 """Seconds between two looks: half of them is what a follower waits on average, and each takes some microseconds and a wake-up."""
 FOLLOWED_INTERVAL = 1.0
 """Seconds after which is seen whether anything is still followed."""

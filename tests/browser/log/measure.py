@@ -15,6 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
+from benchmarks.harness.plot import point
 from tests.chromium import launched
 
 from .serving import LogSite
@@ -116,6 +117,7 @@ def measure(browser: Browser, site: LogSite, name: str, lines: int) -> Measured:
 def main() -> None:
     sizes = [int(text) for text in sys.argv[1:]] or [10_000, 100_000, 1_000_000]
     home = Path(os.environ.get("MEASURE_HOME") or tempfile.mkdtemp())
+    home.mkdir(parents=True, exist_ok=True)
     kept = (home / "db.sqlite3").exists()
     limits = {"LOGSITE_EVENTS": "6000000", "LOGSITE_BYTES": str(6 * 2**30)}
     site = LogSite(home, kept=kept, **limits)
@@ -131,7 +133,11 @@ def main() -> None:
                         site.publish(
                             name, *(f"line {n + 1} of the log, with some more text in it, {n % 97}" for n in range(start, upto))
                         )
-                print(f"{size:,} | {measure(browser, site, name, size)}", flush=True)
+                measured = measure(browser, site, name, size)
+                point("viewer", "the end is on screen", size, measured.end)
+                point("viewer", "a line in the middle", size, measured.jump)
+                point("viewer", "a filter's first lines", size, measured.filter)
+                print(f"{size:,} | {measured}", flush=True)
     finally:
         site.kill()
 
