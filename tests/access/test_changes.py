@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -192,10 +193,11 @@ async def test_changes_that_come_one_after_another_are_told_together_and_none_is
         for user in [person(f"user {number}") for number in range(300)]:
             user.save()
 
+    began = time.monotonic()
     await sync_to_async(change)()
     users = {str(pk) async for pk in User.objects.values_list("pk", flat=True)}
     await eventually("all are told", lambda: {*users} == {name for order in told for name in order.users}, PATIENCE)
-    assert len(told) < 100
+    assert len(told) <= (time.monotonic() - began) / django_signals.PAUSE + 3
 
 
 @pytest.mark.parametrize(("log", "by_another"), [("database.DatabaseEventLog", False), ("memory.MemoryEventLog", True)])
@@ -321,11 +323,12 @@ async def test_a_superuser_who_saves_ten_thousand_users_is_told_in_a_few_orders(
         for pk in range(1, 10_001):  # the signal is what is measured, not a database
             post_save.send(User, instance=User(pk=pk), created=False, using="default", raw=False, update_fields=None)
 
+    began = time.monotonic()
     await sync_to_async(change)()
     await eventually(
         "all are told", lambda: {*map(str, range(1, 10_001))} == {pk for order in told for pk in order.users}, PATIENCE
     )
-    assert len(told) < 200
+    assert len(told) <= (time.monotonic() - began) / django_signals.PAUSE + 3 + 10_000 / 500
 
 
 async def test_a_group_of_ten_thousand_that_loses_a_permission_is_one_order(monkeypatch: pytest.MonkeyPatch) -> None:

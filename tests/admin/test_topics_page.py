@@ -216,13 +216,13 @@ STARTED = "r-42"
 def test_runs_are_shown_with_their_leases_and_endings() -> None:
     client, log = person(), event_log()
     assert 'data-label="Run"' not in page(client), "where there are none, nobody reads of them"
-    log.acquire("runs.1", STARTED, 100)
+    log.acquire("runs.1", STARTED, 3000)
     log.acquire("runs.2", "over", 100)
     log.close("runs.2", "finished", holder="over")
     log.acquire("runs.3", "dead", 0.001)
     time.sleep(0.02)
     html = page(client, q="runs.")
-    assert re.fullmatch(rf"{STARTED} +lease 1 min \d\d s", cells(html, "runs.1")["Run"])
+    assert re.fullmatch(rf"{STARTED} +lease \d+ min \d+ s", cells(html, "runs.1")["Run"])
     assert re.fullmatch("over +finished", cells(html, "runs.2")["Run"])
     assert re.fullmatch("dead +lost", cells(html, "runs.3")["Run"])
     assert cells(html, "runs.3")["State"] == "closed: lost", "whoever looks first closes it"
@@ -230,7 +230,7 @@ def test_runs_are_shown_with_their_leases_and_endings() -> None:
     assert "asked to stop, lease" in cells(page(client, q="runs."), "runs.1")["Run"]
     html = page(client, "runs.1/change/")
     assert f'<dd dir="ltr">{STARTED}</dd>' in html
-    assert re.search(r"<dt>Lease</dt><dd>1 min \d\d s left \(asked to stop\)</dd>", html)
+    assert re.search(r"<dt>Lease</dt><dd>\d+ min \d+ s left \(asked to stop\)</dd>", html)
     assert "<dt>Ending</dt><dd>lost</dd>" in page(client, "runs.3/change/")
     assert "<dt>Run</dt>" not in page(client, "builds.1/change/")
 

@@ -99,12 +99,13 @@ def test_strict_mode_makes_one_connection(app: Page, uvicorn: Server, key: str) 
 
 
 def test_every_event_is_heard_and_collected_though_few_are_rendered(app: Page, uvicorn: Server) -> None:
-    render(app, "/parity/count/?count=500&delay=0", {"collect": True, "listen": True, "events": ["message"]})
+    """They come in one piece, however busy the server is: it does not wait between them."""
+    render(app, "/parity/burst/", {"collect": True, "listen": True, "events": ["message"]})
     app.wait_for_selector("text=ended")
-    app.wait_for_function("now.data.length === 500")
-    assert app.evaluate("now.data.map(({ n }) => n)") == [*range(1, 501)]
-    assert app.evaluate("heard.map(([value, type]) => value.n)") == [*range(1, 501)]
-    assert app.evaluate("renders.length") < 500
+    app.wait_for_function("now.data.length === 200")
+    assert app.evaluate("now.data.map(Number)") == [*range(200)]
+    assert app.evaluate("heard.map(([value]) => Number(value))") == [*range(200)]
+    assert app.evaluate("renders.length") < 200
 
 
 def test_without_the_last_event_nothing_is_rendered_for_one(app: Page) -> None:

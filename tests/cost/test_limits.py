@@ -140,7 +140,7 @@ async def test_the_route_answers_413_before_it_begins() -> None:
     async def reads(c: Context, stream: Stream) -> None:
         await stream.write(await c.json_body())
 
-    answer = await ask_route(routed(reads, methods=["POST"]), method="POST", body=LISTS)
+    answer = await ask_route(routed(reads, methods=["POST"], commit_after=60), method="POST", body=LISTS)
     assert answer.status == 413
     assert "100,000 values" in answer.json()["error"]["message"]
 

@@ -27,7 +27,7 @@ import pytest
 from django_agent_sse.eventlog.records import MOST_EVENT_BYTES
 from django_agent_sse.wire import MAX_EVENT_BYTES
 from tests import warm
-from tests.live.servers import ROOT, poll
+from tests.live.servers import ROOT, START_SECONDS, poll
 from tests.services import free_port
 from tests.timing import LONG, bound
 
@@ -82,7 +82,7 @@ class LineSite:
         uvicorn = f"uvicorn {options} tests.cost.site.asgi:application"
         with self._process(*uvicorn.split(), stdin=subprocess.DEVNULL) as server:
             self.pid = server.pid
-            poll("the site answers", self._answers, 30)
+            poll("the site answers", self._answers, START_SECONDS)
             with self._process("tests.cost.pinger", str(self.port), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pinger:
                 reader = threading.Thread(target=self._read, args=(pinger,))
                 reader.start()

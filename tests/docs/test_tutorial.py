@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import takewhile
 
 import pytest
@@ -16,6 +18,13 @@ from .following import Project, followed
 PATIENCE = 60_000
 """Milliseconds for the whole count of ten seconds, on a busy machine."""
 CHECKS = "from django.core.checks import run_checks; print(*(message.id for message in run_checks()))"
+SLEEP = """id=str(number))
+        await stream.sleep(1)"""
+GATED = """id=str(number))
+        while start == 10 and number == 7 and not __import__("os").path.exists("goes-on"):
+            await stream.sleep(0.01)
+        await stream.sleep(1)"""
+"""The page's count waits for a file, so that it is not over before the server is stopped."""
 BLOCKS = blocks_of(DOCS / "tutorial.rst")
 BEFORE = list(takewhile(lambda block: "uvicorn mysite" not in block.text, BLOCKS))
 SERVING = BLOCKS[len(BEFORE)]
@@ -24,7 +33,9 @@ AFTER = BLOCKS[len(BEFORE) + 1 :]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with followed(tmp_path_factory.mktemp("first"), BEFORE, commands_in(SERVING)[0].text, new=False) as project:
+    blocks = [replace(block, text=block.text.replace(SLEEP, GATED)) for block in BEFORE]
+    assert sum(map(operator.ne, blocks, BEFORE)) == 1
+    with followed(tmp_path_factory.mktemp("first"), blocks, commands_in(SERVING)[0].text, new=False) as project:
         yield project
 
 
@@ -71,6 +82,7 @@ def test_the_page_counts_on_after_a_restart_and_stays_quiet_after_the_end(projec
         page.wait_for_function("() => window.shown.some((text) => Number(text) <= 8)", timeout=PATIENCE)
         project.server.stop()
         project.server.start()
+        (project.shell.folder / "goes-on").touch()
         with page.expect_response(lambda response: response.status == 204):
             expect(count).to_have_text("lift-off", timeout=PATIENCE)
         shown = page.evaluate("window.shown")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
@@ -39,14 +40,22 @@ class Followed:
     shell: Shell
     server: Server
     printed: list[tuple[Command, str]]
+    goes_on: Path
 
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
-    """The page up to its server, which runs."""
+    """The page up to its server, which runs; what it builds waits at its eighth step until there is the file ``goes_on``."""
     shell = Shell(tmp_path_factory.mktemp("tutorial"))
+    goes_on = tmp_path_factory.mktemp("gate") / "goes-on"
+    gate = f"""    while step == 8 and not os.path.exists({str(goes_on)!r}):
+        time.sleep(0.01)
+    time.sleep(1)"""
+    assert [block.file for block in BEFORE if "    time.sleep(1)" in block.text] == ["slow.py"]
     printed = []
     for block in BEFORE:
+        if block.file == "slow.py":
+            block = replace(block, text="import os\n" + block.text.replace("    time.sleep(1)", gate))
         if block.file:
             shell.write(block)
         else:
@@ -54,7 +63,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
     (command,) = commands_in(SERVING)
     server = Server(shell, command)
     try:
-        yield Followed(shell, server, [*printed, (command, server.printed().partition("HTTP GET ")[0])])
+        yield Followed(shell, server, [*printed, (command, server.printed().partition("HTTP GET ")[0])], goes_on)
     finally:
         server.stop()
 
@@ -99,6 +108,7 @@ def _watch(followed: Followed, context: BrowserContext) -> Seen:
     followed.server.stop()
     seen.connections.append(connection(page, "reconnecting"))
     followed.server.start()
+    followed.goes_on.touch()
     for window in (page, second):
         seen.connections.append(connection(window, "ended"))
         window.wait_for_function("document.querySelector('.sl-status').textContent !== 'Running'")

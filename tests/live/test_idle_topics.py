@@ -24,7 +24,11 @@ LOG_THREADS = 3
 """However many streams there are: two that read the log, and the notifier's."""
 MOST_CONNECTIONS = 6
 """Of four shared threads, and of the two that read the log."""
-LOG = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}, "HEARTBEAT": 3600}
+LOG = {
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"},
+    "HEARTBEAT": 3600,
+    "MONITOR": {"REPORTS": False},  # which asks on its own account
+}
 DATABASE = "live_idle_topics"
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -174,21 +173,19 @@ def test_after_a_cut_it_asks_for_what_follows_the_last_event(server: Server) -> 
 
 def test_a_server_that_asks_for_a_pause_gets_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(remote.Backoff, "next", _noting(remote.Backoff.next, waits))
+
+    class Noting(remote.Backoff):
+        def next(self, *args: float) -> float:
+            waits.append(super().next(*args))
+            return waits[-1]
+
+    monkeypatch.setattr(remote, "Backoff", Noting)
     busy: Reply = (503, {"Retry-After": "0"}, b"")
     out, err = tailed(server, stream("retry: 30\ndata: a"), busy, busy, busy, stream("data: b"), END)
     assert out.split() == ["a", "b"]
     assert "the server cannot answer now (503 Service Unavailable)" in err
     for wait, asked in zip(waits, [0.03, 0.06, 0.12, 0.24, 0.03], strict=True):
         assert 0.75 * asked <= wait <= 1.25 * asked
-
-
-def _noting(real: Callable[..., float], waits: list[float]) -> Callable[..., float]:
-    def noting(*args: Any) -> float:
-        waits.append(real(*args))
-        return waits[-1]
-
-    return noting
 
 
 def test_a_date_is_a_pause_too() -> None:

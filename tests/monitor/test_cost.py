@@ -47,7 +47,7 @@ from tests.timing import LONG
 pytestmark = pytest.mark.alone if LONG else pytest.mark.slow
 STREAMS = 5_000 if LONG else 500
 AT_ONCE = 250
-ROUNDS = 7 if LONG else 3
+ROUNDS = 7 if LONG else 5
 MOST = 0.02
 """Of a core."""
 DATABASE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}

@@ -19,7 +19,7 @@ from .serving import PATIENCE, STAFF, MonitorSite, running_site
 from .site.seed import HOSTILE, LONG_NAME
 from .test_browser import chromium, live, nobody_stays, signed_in
 from .test_operating import CLIPPED, OUTSIDE, SCROLLS, VIEWS
-from .test_page import seen
+from .test_page import complete, seen
 
 __all__ = ["chromium", "nobody_stays", "site"]  # fixtures
 
@@ -90,7 +90,7 @@ def test_the_names_of_runs_are_for_who_may_see_topics(site: MonitorSite) -> None
         (row,) = seen(closes, 1, text="chats.7.run_")["rows"]
         assert row["topics"] == f"chats.7.{run[:10]}…"
         assert seen(closes, 0, text=topic[:-1]), "nor is it found out letter by letter"
-        whole = exports.get(f"{STAFF}export/").text
+        whole = complete(lambda: exports.get(f"{STAFF}export/")).text
         assert "chats.7.run_" in whole
         for told in (whole, closes.get(f"{STAFF}?view=runs").text, closes.get(STAFF).text):
             assert run not in told

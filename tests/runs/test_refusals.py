@@ -79,7 +79,8 @@ async def test_a_body_that_is_no_json_is_400_and_leaves_the_key_and_the_idempote
         assert (await ask(url)).data == ["two"]
     assert [note for note in notes if note != "failed"] == ["finished"] * 2
     assert notes.count("failed") in ((0,) if kind in ("generator", "stream") else (2,)), "on_end is called whatever the ending"
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    own = [record for record in caplog.records if record.name.partition(".")[0] in ("django", "django_agent_sse")]
+    assert [record.getMessage() for record in own if record.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.parametrize(("error", "status"), [(Http404("no such chat"), 404), (PermissionDenied("not yours"), 403)])

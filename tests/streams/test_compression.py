@@ -316,12 +316,13 @@ async def test_nothing_is_deflated_where_nobody_takes_it(monkeypatch: pytest.Mon
 async def test_everything_a_stream_can_send_is_in_one_gzip_stream_in_order() -> None:
     """Its own writes, small and large, comments, heartbeats, what was missed, what comes, folded reads and the end."""
     await apublish_many(TOPIC, [f"{'missed ' * 300}{number}" for number in range(30)])
+    taken = asyncio.Event()
 
     async def handler(c: Context, stream: Stream) -> None:
         await stream.comment("so far")
         await stream.write("own")
         await stream.write("large " * 2_000)
-        task = asyncio.create_task(_write_beside(stream))
+        task = asyncio.create_task(_write_beside(stream, taken))
         await stream.follow(TOPIC)
         await task
 
@@ -329,6 +330,7 @@ async def test_everything_a_stream_can_send_is_in_one_gzip_stream_in_order() -> 
         client, twin = site.connect(headers=GZIP), site.connect()
         for each in (client, twin):
             await each.take(32)
+        taken.set()
         for number in range(5):
             await apublish(TOPIC, f"live {number}")
             await asyncio.sleep(0.06)
@@ -344,7 +346,8 @@ async def test_everything_a_stream_can_send_is_in_one_gzip_stream_in_order() -> 
         assert len(wire) < 0.1 * len(client.raw)
 
 
-async def _write_beside(stream: Stream) -> None:
+async def _write_beside(stream: Stream, taken: asyncio.Event) -> None:
+    await taken.wait()
     for _ in range(3):
         await asyncio.sleep(0.08)
         await stream.write("beside")

@@ -509,7 +509,7 @@ class TestsOfUsersProjects(TestCase):
 
     async def test_the_async_test_client_too(self) -> None:
         await get_user_model().objects.acreate(username="from the test")
-        async with serve(self.users):
+        async with serve(self.users, commit_after=60):
             response = await self.async_client.get("/stream/7/")
             raw = b"".join([part async for part in response.streaming_content])
         assert raw.startswith(b"retry: 3000\ndata: 1\n\n")

@@ -138,7 +138,7 @@ def count_sync(c: Context) -> Iterator[int]:
 
 
 async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_overloaded(exhausted: None) -> None:
-    async with serve(count_sync) as site:
+    async with serve(count_sync, commit_after=60) as site:
         client = site.connect()
         (event,) = await client.rest()
         assert (client.status, event.event) == (200, "sse.overloaded")

@@ -49,13 +49,14 @@ async def test_so_many_have_a_place_and_the_first_to_wait_is_the_first_to_get_on
 
 
 async def test_a_client_that_takes_nothing_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replays, "PATIENCE", 0.05)
+    monkeypatch.setattr(replays, "PATIENCE", 60.0)
     monkeypatch.setattr(replays, "LOOK", 0.01)
     with override_settings(**settings(REPLAYS=1, REPLAY_BYTES=None)):
         turns, said = Replays(asyncio.get_running_loop()), list[str]()
         stuck, waits = Reader(turns, "stuck", said), Reader(turns, "waits", said)
         assert turns.may(stuck)
         assert not turns.may(waits)
+        monkeypatch.setattr(replays, "PATIENCE", -1.0)
         await eventually("its place is another's", lambda: said == ["waits"])
         monkeypatch.setattr(replays, "PATIENCE", 60.0)
         assert not turns.may(stuck), "it waits in line when it takes again"

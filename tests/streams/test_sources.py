@@ -241,6 +241,6 @@ async def test_a_source_is_closed_when_the_write_fails() -> None:
     async def handler(c: Context, stream: Stream) -> None:
         await stream.pipe(source)
 
-    async with serve(handler) as site:
+    async with serve(handler, commit_after=60) as site:
         assert (await site.connect().over()).status == 500
     assert source.closed == 1

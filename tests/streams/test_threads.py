@@ -236,5 +236,5 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def test_a_forked_child_makes_threads_of_its_own() -> None:
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 7, done.stderr

@@ -226,6 +226,7 @@ async def test_a_time_out_of_until_says_what_it_waited_for(project: None, sse_lo
     async with SSEClient(timeout=0.5) as client:
         stream = await client.open("/builds/42/", timeout=60)
         await apublish("builds.42", "one")
+        await stream.until(lambda event: event.data == "one", timeout=60)
         with pytest.raises(StreamTimeout, match=r"an event that matches .*within 0\.5 s(.|\n)*data='one'"):
             await stream.until(lambda event: event.event == "done")
         client.timeout = 60  # leaving is not what is timed here
@@ -252,8 +253,11 @@ async def test_a_handler_that_goes_on_without_its_client_is_waited_for(project: 
 async def test_one_that_goes_on_for_too_long_is_cancelled(project: None) -> None:
     finished.clear()
     before = asyncio.all_tasks()
-    async with SSEClient(timeout=0.5) as client:
-        assert (await client.open("/lingers/?for=60", timeout=60)).status == 200
+    async with SSEClient(timeout=60) as client:
+        stream = await client.open("/lingers/?for=60")
+        assert stream.status == 200
+        await stream.disconnect()  # its view has returned, and the handler goes on
+        client.timeout = 0.5
     assert finished == []
     assert asyncio.all_tasks() == before
 
@@ -261,8 +265,11 @@ async def test_one_that_goes_on_for_too_long_is_cancelled(project: None) -> None
 async def test_one_that_was_not_told_to_end_is_not_given_up_on_after_the_machine_stood_still(project: None) -> None:
     finished.clear()
     loop = asyncio.get_running_loop()
-    async with SSEClient(timeout=0.5) as client:
-        assert (await client.open("/lingers/?for=60", timeout=60)).status == 200
+    async with SSEClient(timeout=60) as client:
+        stream = await client.open("/lingers/?for=60")
+        assert stream.status == 200
+        await stream.disconnect()
+        client.timeout = 0.5
         loop.call_later(0.1, time.sleep, 1.5)  # from before the end of its time until after that of the time to end
     assert finished == []
 

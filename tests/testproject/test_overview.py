@@ -215,7 +215,8 @@ def test_a_progress_bar_shows_what_a_build_says_of_itself(browser: Browser, serv
 
 
 def test_a_build_that_says_nothing_is_estimated_by_earlier_ones(browser: Browser, server: Server) -> None:
-    end(server, server.start("gated"))
+    for _ in range(3):  # most of the five that count, however long those of other tests took
+        end(server, server.start("gated"))
     with pages(browser, server) as visit:
         page = visit("/")
         build = server.start("gated")

@@ -211,9 +211,10 @@ def test_the_recipes_of_the_project_do_real_work_offline(server: Server) -> None
 
 
 def tree(root: Path) -> set[Path]:
-    """The folders at the top, and every file of the package."""
+    """What is at the top, without what tests keep there, whose names begin with a dot; and every file of the package."""
     package = root / "django_agent_sse"
-    return {*root.iterdir(), *(path for path in package.rglob("*") if "__pycache__" not in path.parts)}
+    top = (path for path in root.iterdir() if not path.name.startswith((".", "__pycache__")))
+    return {*top, *(path for path in package.rglob("*") if "__pycache__" not in path.parts)}
 
 
 def test_the_recipe_that_tests_passes(server: Server) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 
 from playwright.sync_api import Page, expect
 
 from .serving import LogSite
-from .viewing import connection
+from .viewing import PATIENCE_MS, connection
 
 LINES = 12_000
 SELECT = """(number) => {
@@ -20,11 +21,9 @@ SCROLL = "(part) => { const view = document.querySelector('.sl-view'); view.scro
 def copied(page: Page, count: int) -> list[str]:
     """The lines of the clipboard, when there are so many."""
     page.keyboard.press("Control+c")
-    lines: list[str] = []
-    for _ in range(100):
-        lines = str(page.evaluate("navigator.clipboard.readText()")).split("\n")
-        if len(lines) == count:
-            break
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while len(lines := str(page.evaluate("navigator.clipboard.readText()")).split("\n")) != count:
+        assert time.monotonic() < deadline, f"{len(lines)} of {count} lines"
         page.wait_for_timeout(100)
     return lines
 

@@ -272,7 +272,7 @@ def test_nobody_waits_for_those_of_another_database(callers: Callers, tmp_path: 
 
 @only_postgres
 def test_nobody_who_waits_in_line_has_the_connection_that_another_one_waits_for(alias: str) -> None:
-    entry = {**connections.settings[alias], "OPTIONS": {"pool": {"min_size": 1, "max_size": 1, "timeout": 10}}}
+    entry = {**connections.settings[alias], "OPTIONS": {"pool": {"min_size": 1, "max_size": 1, "timeout": WAIT}}}
     with extra_database("pooled", entry):
         log = DatabaseEventLog(ALIAS="pooled")
         begins = log.append(TOPIC, Event("begins"))  # and keeps the pool's one connection
@@ -386,8 +386,8 @@ def test_who_is_interrupted_while_it_waits_leaves_the_line(callers: Callers) -> 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with callers.held() as first:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
                 callers.log.append(TOPIC, Event("interrupted"))
             assert callers.in_line() == 0
             other = callers.waiting(callers.log.append, TOPIC, Event("2"))

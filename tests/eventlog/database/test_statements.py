@@ -320,7 +320,7 @@ def test_a_connection_that_ends_in_the_middle_of_an_append_is_an_error_that_says
     with transaction.atomic(using=log.alias):
         log.append(TOPIC, Event("2"))
         other = begun(pool, log, lambda: log.append(TOPIC, Event("lost")))
-        end_connections(postgres_url, "wait_event_type = 'Lock'")
+        end_connections(postgres_url, "pid IN (SELECT pid FROM pg_locks WHERE NOT granted)")
         with pytest.raises(EventLogUnavailable, match=r"cannot be reached, or gave up.*Whether it was committed is not known"):
             other.result(60)
     assert texts(log) == ["1", "2"]

@@ -329,7 +329,7 @@ def test_outside_it_nobody_waits_for_a_lock_that_is_held_without_a_notification(
     published = thread.submit(publish_outside)
     try:
         with pytest.raises(TransactionRefused, match="wait for ever"):
-            published.result(10)
+            published.result(60)
     finally:  # or the next test would wait, too
         with connections[log.alias].cursor() as cursor:
             cursor.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")

@@ -49,7 +49,7 @@ async def test_every_listening_loop_hears(own: LocalNotifier) -> None:
 
     ready = threading.Event()
     other = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(elsewhere(ready, asyncio.Event()))))
-    assert await asyncio.to_thread(ready.wait, 5)
+    assert await asyncio.to_thread(ready.wait, 60)
     own.notify("a")
     await other
     await asyncio.sleep(0)

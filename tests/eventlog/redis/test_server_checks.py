@@ -11,6 +11,7 @@ from django.test import override_settings
 from django_agent_sse.eventlog.redis import RedisEventLog
 from django_agent_sse.eventlog.redis import server as server_module
 
+from ...services import free_port
 from ...valkeys import valkey
 
 
@@ -33,6 +34,8 @@ def kinds(url: str) -> list[str]:
     ids=lambda value: " ".join(f"{name}={given}" for name, given in value.items()) if isinstance(value, dict) else "",
 )
 def test_what_a_server_keeps_and_what_it_drops_is_found_out(options: dict[str, Any], found: list[str]) -> None:
+    if "cluster_enabled" in options:  # else it takes another port by itself, 10,000 above
+        options = {**options, "cluster_port": str(free_port())}
     with valkey(**options) as server:
         assert kinds(server.url) == found
 

@@ -29,7 +29,7 @@ async def notifications(c: Context, stream: Stream) -> None:
     await stream.follow(f"notices.{c.user.pk}")
 
 
-@router.sse("prices/")
+@router.sse("prices/", send_timeout=600)
 async def prices(c: Context, stream: Stream) -> None:
     """Something all the time."""
     for number in itertools.count():

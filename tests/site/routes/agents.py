@@ -89,7 +89,7 @@ async def plain(c: Context, run: AsyncRun, name: str) -> None:
 for _brief, _lease in LEASES.items():
     router.run(f"{_brief}agui/<slug:name>/", wire=AG_UI, lease=_lease, **OPTIONS, name=f"{_brief}agui")(agui)
     router.run(f"{_brief}plain/<slug:name>/", wire=PLAIN, lease=_lease, **OPTIONS, retry=20, name=f"{_brief}plain")(plain)
-router.run("short-agui/<slug:name>/", wire=AG_UI, max_duration=5, **OPTIONS, name="short-agui")(agui)
+router.run("short-agui/<slug:name>/", wire=AG_UI, max_duration=15, **OPTIONS, name="short-agui")(agui)
 
 
 # LangGraph: the paths of its server, which its SDK takes from the root of the site
