@@ -74,7 +74,7 @@ class Proxy:
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     @property
     def url(self) -> str:
@@ -91,7 +91,8 @@ class Proxy:
     def close(self) -> None:
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
+        assert not self._thread.is_alive()
 
     def _cut(self, everything: bool) -> None:
         for writer in tuple(self._all if everything else self._pushed):

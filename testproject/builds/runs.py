@@ -121,6 +121,7 @@ def stop_all(seconds: float) -> None:
         time.sleep(0.02)
     for child in _children:
         child.kill()
+        child.wait()
 
 
 def _end(build: Build, status: Build.Status, **values: Any) -> None:

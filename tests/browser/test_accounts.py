@@ -183,7 +183,7 @@ def test_tabs_whose_headers_are_others_each_time_share_nothing(context: BrowserC
 
 
 def test_another_session_of_the_same_account_goes_on_without_a_loss(tabs: Tabs, uvicorn: Server, key: str) -> None:
-    poll("streams of other tests are over", lambda: not uvicorn.state()["open_streams"], within=30)
+    poll("streams of other tests are over", lambda: not uvicorn.state()["open_streams"])
     pages = tabs(3)
     sign_in(pages[0], ONE)
     path = f"/topics/follow/{key}/"
@@ -196,7 +196,7 @@ def test_another_session_of_the_same_account_goes_on_without_a_loss(tabs: Tabs, 
     listen(pages[2], path, SHARED)
     for page in pages:
         goes_on(page)
-    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1, within=30)
+    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1)
     uvicorn.open_gate(key)
     for page in pages:
         # The session of the first stream is no more: it ended, and came back as the new one.

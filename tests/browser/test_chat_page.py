@@ -97,12 +97,12 @@ def over(page: Page) -> None:
 
 
 def test_an_answer_goes_on_through_a_reload_without_loss_or_repetition_and_is_kept(page: Page) -> None:
-    exchange = ask(page, "Count to 300")
+    exchange = ask(page, "Count to 900")
     counted(exchange, 10)
     expect(exchange.locator(".answer")).to_have_attribute("aria-busy", "true")
     page.reload()
     before = len(numbers(exchange))
-    assert before < 299, "it is not over yet"
+    assert before < 899, "it is not over yet"
     over(page)
     expect(exchange).to_contain_text("That is all ✓")
     assert numbers(exchange) == [*range(1, 300)], "the last one has no comma"
@@ -262,11 +262,13 @@ def test_a_stop_that_does_not_reach_the_server_is_told_and_can_be_repeated(page:
     exchange = ask(page, "Think for 60 seconds")
     expect(exchange.locator(".step")).to_have_text("Thinking…")
     page.context.set_offline(True)
+    page.wait_for_function("fetch('/login/').then(() => false, () => true)")  # it is not at once
     page.keyboard.press("Escape")
     expect(exchange.locator(".foot")).to_have_text("It could not be stopped: the server cannot be reached. Try again")
     expect(page.locator("#announced")).to_contain_text("could not be stopped")
     expect(page.locator("#stop")).to_be_enabled()
     page.context.set_offline(False)
+    page.wait_for_function("fetch('/login/').then(() => true, () => false)")
     exchange.locator(".foot button").click()
     expect(exchange.locator(".foot")).to_have_text("Stopped. Try again")
     expect(exchange.locator(".step")).to_have_text("Thinking: broken off")
@@ -275,7 +277,7 @@ def test_a_stop_that_does_not_reach_the_server_is_told_and_can_be_repeated(page:
 @pytest.fixture
 def one_process(tmp_path: Path) -> Iterator[Server]:
     """A sign-out is told to the streams of its own process."""
-    server = Server("uvicorn", tmp_path)
+    server = Server("uvicorn", tmp_path, AGENT_PACE="0.3")  # it counts until it is stopped
     yield server
     server.stop()
 

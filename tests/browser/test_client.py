@@ -149,6 +149,8 @@ def test_a_network_that_is_back_ends_the_wait(page: Page) -> None:
     listen(page, "/client/numbers/?to=5", {"reconnect": {"baseDelay": 3_600_000, "jitter": 0}}, name="off")
     until(page, "stream.delay === 3600000", name="off")
     page.context.set_offline(False)
+    page.wait_for_function("fetch('/_page/').then(() => true, () => false)")
+    page.evaluate("window.dispatchEvent(new Event('online'))")  # the browser's own may have come before the network
     assert state(page, "ended", name="off")[0] == "completed"
 
 

@@ -28,7 +28,7 @@ READ = """async ([client, name, urls, atOnce]) => {
         const [id, url] = waiting.shift();
         got[id] = await new Promise((resolve) => {
             const numbers = [];
-            setTimeout(resolve, 30_000, "late");
+            setTimeout(resolve, 120_000, "late");
             const source = new Source(url, options);
             source.addEventListener("number", ({ data }) => numbers.push(JSON.parse(data).number));
             source.addEventListener("sse.end", () => { source.close(); resolve(numbers); });

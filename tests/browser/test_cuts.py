@@ -24,7 +24,7 @@ AT_ONCE = 24
 READ = """async ([urls, markup, type, isOver, atOnce]) => {
     const matches = Function("id", "event", `return ${isOver}`);
     const over = (id) => new Promise((resolve) => {
-        const late = setTimeout(resolve, 30_000, "late");
+        const late = setTimeout(resolve, 120_000, "late");
         document.addEventListener(type, function heard(event) {
             if (!matches(id, event)) return;
             document.removeEventListener(type, heard, true);

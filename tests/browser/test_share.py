@@ -59,7 +59,7 @@ def leader(pages: list[Page]) -> Page:
     def leading() -> list[Page]:
         return [page for page in pages if page.evaluate("log.stream.leads")]
 
-    return poll("a tab leads", leading, within=30)[0]
+    return poll("a tab leads", leading)[0]
 
 
 def test_without_sharing_six_tabs_keep_everything_else_waiting(tabs: Tabs, key: str) -> None:
@@ -75,7 +75,7 @@ def test_without_sharing_six_tabs_keep_everything_else_waiting(tabs: Tabs, key: 
 
 
 def test_seven_tabs_share_one_connection_and_the_site_still_answers(tabs: Tabs, uvicorn: Server, key: str) -> None:
-    poll("streams of other tests are over", lambda: not uvicorn.state()["open_streams"], within=30)
+    poll("streams of other tests are over", lambda: not uvicorn.state()["open_streams"])
     pages = tabs(7)
     for page in pages:
         listen(page, f"/topics/follow/{key}/", SHARED)
@@ -85,7 +85,7 @@ def test_seven_tabs_share_one_connection_and_the_site_still_answers(tabs: Tabs, 
     assert pages[6].evaluate(FETCH) == 200
     for page in pages:
         goes_on(page)
-    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1, within=30)
+    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1)
     uvicorn.open_gate(key)
     for page in pages:
         assert_has_everything(page)
@@ -93,7 +93,7 @@ def test_seven_tabs_share_one_connection_and_the_site_still_answers(tabs: Tabs, 
 
 def test_tabs_whose_addresses_are_too_old_get_new_ones_and_share(tabs: Tabs, uvicorn: Server, key: str) -> None:
     """As those of a window that the browser has restored: the page comes from its cache, with the signature of yesterday."""
-    poll("streams of other tests are over", lambda: not uvicorn.state()["open_streams"], within=30)
+    poll("streams of other tests are over", lambda: not uvicorn.state()["open_streams"])
     pages = tabs(3)
     pages[0].goto(f"{uvicorn.url}/client/in/user-001/")
     pages[0].goto(f"{uvicorn.url}/_page/")
@@ -104,11 +104,11 @@ def test_tabs_whose_addresses_are_too_old_get_new_ones_and_share(tabs: Tabs, uvi
         until(page, "log.events.length > 0")
         assert [data for _, data, _ in events(page)] == ["user-001"]
     first = leader(pages)
-    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1, within=30)
+    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1)
     pages.remove(first)
     first.close()
     state(leader(pages), "open")
-    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1, within=30)
+    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1)
 
 
 def test_when_the_leader_is_closed_the_others_go_on(tabs: Tabs, uvicorn: Server, key: str) -> None:

@@ -31,7 +31,8 @@ NAME = "logs.app"
 
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[EventLog]:
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[EventLog]:
+    monkeypatch.setattr("django_agent_sse.contrib.logging.FLUSH_TIMEOUT", 60.0)
     backend.reset()
     yield backend.event_log()
     backend.reset()

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.urls import resolve
 
-from django_agent_sse import Stream
+from django_agent_sse import Stream, conf
 from django_agent_sse.streams import threads
 from tests.site import settings as site
 
@@ -120,7 +121,8 @@ def _seen(body: str) -> bool:
 
 @pytest.mark.parametrize("command", CURLS, ids=lambda command: f"{command.block}-{command.text}")
 async def test_curl_prints_what_the_page_says(command: Command) -> None:
-    with pages.imported(command.block.page):
+    patient = conf.other_default("COMMIT_AFTER", 60.0) if " -i " in command.text else nullcontext()
+    with patient, pages.imported(command.block.page):
         printed = "\n".join(await asking.curl(command.text, until=lambda body: body.count("\n") >= 40))
         assert prints(command, printed), f"\nthe page says:\n{command.output}\n\nit printed:\n{printed}"
 

@@ -45,8 +45,8 @@ def new_log(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[
         yield MemoryEventLog
         return
     if request.param.startswith("redis"):
-        url: str = request.getfixturevalue("redis_url")
-        urls = url if request.param == "redis" else [f"{url}?db=1", f"{url}?db=2"]
+        url = f"{request.getfixturevalue('redis_url')}?socket_timeout=60"
+        urls = url if request.param == "redis" else [f"{url}&db=1", f"{url}&db=2"]
         yield lambda **options: RedisEventLog(url=urls, prefix=f"t{secrets.token_hex(6)}", **options)
         return
     name = request.getfixturevalue(f"{request.param}_alias")

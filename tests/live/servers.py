@@ -27,7 +27,7 @@ LATE_ANSWERS = "--timeout-worker-healthcheck 15"
 It may wait as long for one that was killed while it was asked, before it starts another."""
 APPLICATION = "tests.site.asgi:application"
 START_SECONDS = 120.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = bound(30.0, 120.0)
 ATTEMPTS = 3
 LOOKS = 3
 AT_ONCE = bound(1.0, 10.0)

@@ -48,7 +48,7 @@ def with_httpx_sse(url: str) -> list[int]:
         headers = {"Last-Event-ID": last} if last else {}
         try:
             with (
-                httpx.Client(timeout=20, verify=False) as client,
+                httpx.Client(timeout=PATIENCE, verify=False) as client,
                 httpx_sse.connect_sse(client, "GET", url, headers=headers) as source,
             ):
                 for event in source.iter_sse():
@@ -71,7 +71,7 @@ def with_niquests(url: str) -> list[int]:
         try:
             with (
                 niquests.Session() as session,
-                session.get(f"{NIQUESTS[scheme]}://{rest}", headers=headers, timeout=20, verify=False) as response,
+                session.get(f"{NIQUESTS[scheme]}://{rest}", headers=headers, timeout=PATIENCE, verify=False) as response,
             ):
                 while event := response.extension.next_payload():
                     last = event.id
@@ -86,7 +86,7 @@ def with_niquests(url: str) -> list[int]:
 def with_requests_sse(url: str) -> list[int]:
     """It comes back by itself."""
     numbers: list[int] = []
-    with RequestsEventSource(url, timeout=20, reconnection_time=timedelta(milliseconds=10)) as source:
+    with RequestsEventSource(url, timeout=PATIENCE, reconnection_time=timedelta(milliseconds=10)) as source:
         for event in source:
             if event.type == "sse.end":
                 break

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.timing import bound
+from tests.timing import LONG, bound
 
 from . import servers
 from .client import Client, EndOfStreamError
@@ -149,10 +149,13 @@ def test_a_window_longer_than_gunicorn_waits_is_cut_and_all_are_told(
 ) -> None:
     """Stopped, it kills workers after ``--graceful-timeout``; at a reload after ``--timeout``, for they are silent then;
     that counts from their last sign of life, which may be half of it ago."""
-    flag = "--graceful-timeout 3" if number is signal.SIGTERM else "--timeout 8"
+    # In short, a machine that stands still has ten seconds after the window, instead of one.
+    stopped, reloaded, left = (3, 8, 1) if LONG else (13, 26, 10)
+    flag = f"--graceful-timeout {stopped}" if number is signal.SIGTERM else f"--timeout {reloaded}"
     command = f"{servers.COMMANDS['gunicorn with uvicorn']} {flag}"
     monkeypatch.setitem(servers.COMMANDS, "gunicorn with uvicorn", command)
-    server = start("gunicorn with uvicorn", agent_sse={"RECONNECTS": 2, "DRAIN_SECONDS": 60, "RETRY": 1_000})
+    limits = {"RECONNECTS": 2, "DRAIN_SECONDS": 60, "RETRY": 1_000}
+    server = start("gunicorn with uvicorn", grace_left=left, agent_sse=limits)
     clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(STREAMS)]
     for client in clients:
         client.next()
@@ -170,7 +173,7 @@ def test_a_window_longer_than_gunicorn_waits_is_cut_and_all_are_told(
 def test_a_run_goes_on_while_streams_end_and_is_interrupted_after_them(start: Start, key: str, kind: str, leave: bool) -> None:
     """Also on a server that ends with its last stream."""
     log = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}
-    server = start(kind, agent_sse={"EVENT_LOG": log, "RECONNECTS": 10, "DRAIN_SECONDS": 6})
+    server = start(kind, ending=60, agent_sse={"EVENT_LOG": log, "RECONNECTS": 10, "DRAIN_SECONDS": 6})
     clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(STREAMS)]
     for client in clients:
         client.next()

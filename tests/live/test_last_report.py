@@ -30,7 +30,7 @@ def test_sigterm_sends_a_last_report_with_streams_and_without(start: Start, key:
     def reports() -> list[dict[str, Any]]:
         return [json.loads(event.data) for event in history(log, REPORTS)]
 
-    server = start(kind, agent_sse={"EVENT_LOG": backend})
+    server = start(kind, ending=60, agent_sse={"EVENT_LOG": backend})
     poll("it reports that it is there", reports)
     server.signal(signal.SIGTERM)
     server.wait(EXIT_WITHIN)

@@ -64,6 +64,7 @@ async def flood(server: Server) -> tuple[float, int]:
     assert reasons <= {
         '{"reason":"too many connects from your network; come back later"}',
         '{"reason":"too many streams are open from your network; come back later"}',
+        '{"reason":"too many requests from your network wait to be looked at"}',  # where the machine is slow
     }
     assert all(one.told is None or one.told >= 5_000 for one in attackers if one.refused), "each is told when to come back"
     return round(took, 1), sum(not one.refused for one in attackers)

@@ -91,7 +91,7 @@ class Clients:
 
     def add(self, topic: int, last: str | None = None) -> Reader:
         where = urlsplit(self.server.url)
-        sock = socket.create_connection((where.hostname, where.port), 10)
+        sock = socket.create_connection((where.hostname, where.port), PATIENCE)
         sent = f"Last-Event-ID: {last}\r\n" if last else ""
         path = f"/topics/follow/{self.prefix}{topic}/"
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{sent}\r\n".encode())
@@ -186,8 +186,10 @@ class Publisher:
         return dict(self.acknowledged)
 
     def done(self) -> None:
-        self.thread.join(PATIENCE + self.events / self.rate)
-        assert not self.thread.is_alive()
+        while self.thread.is_alive():
+            before = self.so_far()
+            self.thread.join(PATIENCE)
+            assert not self.thread.is_alive() or self.so_far() != before, "nothing is acknowledged any more"
 
 
 def everything(published: Publisher | Mapping[int, int]) -> Callable[[Reader], bool]:

@@ -69,7 +69,7 @@ def odd(data: list[str]) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_sigterm_interrupts_every_run_whether_or_not_somebody_reads_it(start: Start, key: str, kind: str) -> None:
-    server = start(kind, middleware="default", agent_sse=DATABASE)
+    server = start(kind, middleware="default", ending=60, agent_sse=DATABASE)
     reader = server.open("runs/count/read/", method="POST", key=f"{key}-read")
     reader.take(3)
     unread, blocking = begin(server, "count", "unread", f"{key}-unread"), begin(server, "block", "blocking", f"{key}-blocking")

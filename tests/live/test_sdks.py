@@ -22,7 +22,7 @@ Outcomes = dict[str, tuple[str, str | None]]
 NPM = ("openai chat", "openai responses", "anthropic", "ai", "ag-ui")
 QUESTION: Any = [{"role": "user", "content": "hello"}]
 WHOLE = "".join(TOKENS)
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 # They are imported where they are asked: it takes seconds, and every process of a run imports this file to know its tests.

@@ -11,7 +11,7 @@ from tests.timing import bound
 
 from .servers import ASGI, BLOCKING, Server
 
-SEND_TIMEOUT = 1.0
+SEND_TIMEOUT = 5.0  # who stalls is seen to, though the test stands still
 PATIENT = 8.0
 """A send time-out that is longer than it takes to find a connection in the process (``vanished.GATHERED``)."""
 MEGABYTES = 16

@@ -46,7 +46,8 @@ def new_project(tmp_path: Path, migrated: Path, django_db_blocker: Any) -> Itera
     def new(backend: str = DATABASE_LOG, **options: object) -> Project:
         database = shutil.copy(migrated, tmp_path / "db.sqlite3")
         log = {"EVENT_LOG": {"BACKEND": backend, "OPTIONS": options}}
-        made.append(Project(tmp_path, {"SITE_DATABASE": str(database), "SITE_AGENT_SSE": json.dumps(log)}))
+        environment = {"SITE_DATABASE": str(database), "SITE_AGENT_SSE": json.dumps(log), "SITE_STALL": "120"}
+        made.append(Project(tmp_path, environment))
         made[-1].reading = partial(reading, str(database), **options)
         return made[-1]
 

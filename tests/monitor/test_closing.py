@@ -169,7 +169,9 @@ def answer(site: Cluster) -> str:
 def session_of(site: Cluster) -> tuple[str, int]:
     """A session of ``user-000``, from the site's own database."""
     database = site.database
-    with contextlib.closing(psycopg.connect(database) if "://" in database else sqlite3.connect(database)) as connection:
+    with contextlib.closing(
+        psycopg.connect(database) if "://" in database else sqlite3.connect(database, timeout=60)
+    ) as connection:
         key = connection.execute("SELECT session_key FROM django_session").fetchone()[0]
         pk = connection.execute("SELECT id FROM auth_user WHERE username = 'user-000'").fetchone()[0]
     return key, pk

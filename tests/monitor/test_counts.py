@@ -43,7 +43,7 @@ def test_counts_are_the_sockets_of_the_operating_system_under_churn_and_after_a_
             site.open(count=10)
             before = site.agreed()
             counts = site.sockets()
-            if all(counts.values()) and sum(counts.values()) == before:  # without that of the answer, which is closed later
+            if all(counts.values()) and sum(counts.values()) == before:
                 break
         else:
             raise AssertionError(f"every worker has streams, {before} together: {counts}")

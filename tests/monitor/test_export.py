@@ -185,6 +185,7 @@ async def test_every_stream_is_in_the_file_where_processes_are_asked_through_the
     log: MemoryEventLog, begin: Callable[[], Reporter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspector, "FILE_ROWS", 10)
+    monkeypatch.setattr(export, "ANSWER_TIMEOUT", PATIENCE)
     monkeypatch.setattr(ClusterView, "local", False)
     monkeypatch.setattr(MemoryEventLog, "crosses_processes", True)
     cluster_view.reset()

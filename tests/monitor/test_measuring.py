@@ -61,7 +61,7 @@ async def test_a_row_tells_when_it_opened_how_much_it_sent_and_when_last() -> No
 
 
 async def test_a_stream_that_is_behind_says_by_how_many_events() -> None:
-    async with serve(follows) as site:
+    async with serve(follows, send_timeout=600) as site:
         await apublish(TOPIC, "first")
         client, other = site.connect("/stream/1/"), site.connect("/stream/2/")
         await client.event()

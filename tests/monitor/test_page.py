@@ -117,7 +117,7 @@ def spoken(page: str) -> str:
 
 def audit(site: MonitorSite) -> list[tuple[str, str]]:
     """The admin's log: who, and what."""
-    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3")) as connection:
+    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3", timeout=60)) as connection:
         rows = (
             "SELECT username, change_message FROM django_admin_log JOIN auth_user ON auth_user.id = user_id ORDER BY action_time"
         )
@@ -324,7 +324,7 @@ def test_payloads_are_never_shown_to_who_has_no_permission_for_them(site: Monito
         assert [row["last_id"] for row in seen(reads, 1, route="answers/")["rows"]] == [SECRETS["id"]]
     for name, secret in SECRETS.items():
         assert secret not in site.log_file.read_text(), f"{name} in the server's log"
-    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3")) as connection:
+    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3", timeout=60)) as connection:
         stored = " ".join(text for (text,) in connection.execute("SELECT payload FROM django_agent_sse_logrow"))
     for name in ("data", "query", "payload"):
         assert SECRETS[name] not in stored, f"{name} in the event log"
@@ -392,7 +392,7 @@ def test_closing_all_of_a_user_and_all_of_a_route_and_draining_go_through_the_pa
 
 
 def test_a_user_who_was_not_there_a_moment_ago_is_found(site: MonitorSite) -> None:
-    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3")) as connection:
+    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3", timeout=60)) as connection:
         (user,) = connection.execute("SELECT id FROM auth_user WHERE username = 'alice'").fetchone()
     with site.signed_in("closes") as closes:
         for count in range(1, 60):  # until both processes report: the system says which of them gets a stream

@@ -166,7 +166,7 @@ async def test_how_far_a_stream_is_behind_is_sampled_and_how_long_events_take_is
     memory = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
     with override_settings(AGENT_SSE=memory):
         arrivals.reset()
-        async with serve(follows) as site:
+        async with serve(follows, send_timeout=600) as site:
             await apublish("past.1", "there before")
             client = site.connect("/stream/1/")
             await client.event()

@@ -11,7 +11,7 @@ import { ChatClient, fetchServerSentEvents } from "@tanstack/ai-client";
 import { EventSource } from "eventsource";
 
 const { EventStream } = await import(pathToFileURL(join(process.env.STATIC, "client.js")));
-const PATIENCE = 60_000;
+const PATIENCE = 110_000;
 const unhandled = [];
 process.on("unhandledRejection", (error) => unhandled.push(`${error}`)); // @ag-ui/client leaves one beside the error that it reports
 

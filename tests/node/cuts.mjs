@@ -16,7 +16,7 @@ import { codings, connections, listen, passed } from "./cutting.mjs";
 const { BYTES, CLIENTS, TO, STATIC } = process.env;
 const { EventStream } = await import(pathToFileURL(join(STATIC, "client.js")));
 const AT_ONCE = 40;
-const PATIENCE = 20_000;
+const PATIENCE = 120_000;
 const wanted = Array.from({ length: Number(TO) }, (_, index) => index + 1).join();
 const base = await listen();
 console.log(JSON.stringify({ base }));

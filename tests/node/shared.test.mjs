@@ -96,9 +96,9 @@ function site(context, options = {}) {
   return own;
 }
 
-/** Wait until it is so; fail after ten seconds. */
+/** Wait until it is so; fail after fifty seconds. */
 async function until(about, isSo) {
-  for (let tries = 0; tries < 500 && !isSo(); tries += 1) await wait(20);
+  for (let tries = 0; tries < 2_500 && !isSo(); tries += 1) await wait(20);
   assert.ok(isSo(), about);
 }
 

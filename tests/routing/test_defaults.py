@@ -13,6 +13,7 @@ from django.utils.decorators import sync_and_async_middleware, sync_only_middlew
 
 from django_agent_sse import Context, Router, SSEView, Stream
 from django_agent_sse.exceptions import RouteError
+from tests.records import records_of
 from tests.serving import ask_route, served
 
 
@@ -130,7 +131,7 @@ async def test_middleware_that_cannot_be_imported_lets_nobody_through(caplog: py
     router = Router()
     router.sse("", tell, middleware=["no.such.Middleware"])
     assert (await ask_route(router)).status == 500
-    error_info = caplog.records[-1].exc_info
+    error_info = records_of(caplog, "django")[-1].exc_info
     assert error_info is not None
     assert isinstance(error_info[1], RouteError)
     assert "middleware 'no.such.Middleware' cannot be imported" in str(error_info[1])

@@ -11,6 +11,7 @@ from django.urls import path
 
 from django_agent_sse import Context, Router, SSEView, Stream, api_key, permission_required
 from django_agent_sse.exceptions import GuardError, RouteError
+from tests.records import records_of
 from tests.serving import Routes, ask_route
 
 ran: list[str] = []
@@ -31,7 +32,7 @@ async def failure(caplog: pytest.LogCaptureFixture, routes: Routes) -> BaseExcep
     answer = await ask_route(routes)
     assert answer.status == 500
     assert ran == []
-    error_info = caplog.records[-1].exc_info
+    error_info = records_of(caplog, "django")[-1].exc_info
     assert error_info is not None
     assert error_info[1] is not None
     assert str(error_info[1]).encode() not in answer.body

@@ -13,6 +13,7 @@ from django_agent_sse import Context, Router, SSEView, Stream, api_key, staff_re
 from django_agent_sse.checks.project import wrong_routes
 from django_agent_sse.exceptions import RouteError
 from tests.ids import plain
+from tests.records import records_of
 from tests.serving import ask_route, served
 
 ran: list[str] = []
@@ -38,7 +39,7 @@ async def complaint(caplog: pytest.LogCaptureFixture, handler: Any, route: str =
     answer = await ask_route(router, url)
     assert answer.status == 500
     assert ran == []
-    error_info = caplog.records[-1].exc_info
+    error_info = records_of(caplog, "django")[-1].exc_info
     assert error_info is not None
     assert isinstance(error_info[1], RouteError)
     assert str(error_info[1]).encode() not in answer.body

@@ -280,6 +280,7 @@ def test_no_more_than_a_bound_of_a_part_is_held(name: str, monkeypatch: pytest.M
     assert added_up(sample, folded) == added_up(sample, events)
 
 
+@pytest.mark.alone
 def test_twenty_thousand_deltas_are_one_event_and_cost_little(sample: Sample) -> None:
     fold = fold_of(sample)
     words = [f"word{number % 10} " for number in range(DELTAS)]

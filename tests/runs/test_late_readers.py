@@ -259,6 +259,7 @@ async def test_what_cannot_be_folded_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["ai_sdk", "ag_ui", "anthropic", "openai_responses", "openai_chat"])
+@pytest.mark.alone
 async def test_twenty_thousand_deltas_reopened(name: str, log: EventLog) -> None:
     """At most a hundredth of what is not the text itself, which has to be sent; in under 50 ms of the process's time."""
     sample = SAMPLES[name]

@@ -169,7 +169,7 @@ def test_a_topic_that_is_deleted_under_its_run_is_not_made_again(log: EventLog) 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_no_part_in_its_parents_run(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_base, "BATCH_SECONDS", 60.0)
+    monkeypatch.setattr(run_base.RunBase, "_due_in", lambda self: 600.0)  # nothing is appended but by flush()
     called = []
     with produce(NAME, last=last) as out:
         out.on_end(lambda: called.append(os.getpid()))
@@ -294,6 +294,7 @@ async def test_what_a_log_that_was_away_did_not_take_is_appended_though_the_code
 async def test_a_log_that_is_away_when_a_run_ends_has_its_end_once_it_is_back(
     in_coroutine: bool, log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run_base, "CLOSE_SECONDS", 600.0)
     away = Away(monkeypatch, "_append", "_close", "_read_after")
     ends = []
 

@@ -159,10 +159,11 @@ async def test_a_partial_answer_is_saved_where_its_task_was_cancelled(log: Event
 def test_a_partial_answer_is_saved_where_the_lease_was_lost(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(log), "renew_all", lambda *args, **about: (_ for _ in ()).throw(EventLogUnavailable("away")))
     saved: list[object] = []
-    with produce(NAME, wire=AI_SDK, lease=6) as out:
+    with produce(NAME, wire=AI_SDK, lease=30) as out:
         out.on_end(lambda: saved.append((out.ending, out.text())))
         out.pipe(OPEN)
         out.flush()
+        log.renew(NAME, out.id, 2.0)  # which nobody renews from now on
         until("the lease is lost", lambda: out.stopping)
     assert out.ending is RunEnding.LOST
     until("somebody closes it", lambda: log.expire(NAME) or log.state(NAME).closed)

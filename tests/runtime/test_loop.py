@@ -128,7 +128,7 @@ async def test_a_forked_child_has_no_thread_and_makes_its_own() -> None:
         await asyncio.Event().wait()
 
     task = background.start("work", work)
-    assert began.wait(30)
+    assert began.wait(60)
     mine = background.thread
     def broken():
         raise ZeroDivisionError
@@ -141,7 +141,7 @@ async def test_a_forked_child_has_no_thread_and_makes_its_own() -> None:
         assert task.done, "it is the parent's"
         began.clear()
         background.start("work", work)
-        assert began.wait(30) and background.thread is not mine
+        assert began.wait(60) and background.thread is not mine
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert background.thread is mine and mine.is_alive() and not task.done and not order

@@ -17,8 +17,8 @@ What a live test varies comes from the environment, set by ``tests.live.servers`
 ``SITE_DEBUG``
     ``1`` for ``DEBUG = True``.
 
-``SITE_JOURNAL``, ``SITE_QUIET_SECONDS``, ``SITE_PATIENCE``, ``SITE_COLLECT`` (0: no garbage collector) and ``SITE_WRAPPER``
-are read by ``journal.py``, ``apps.py`` and ``asgi.py``.
+``SITE_JOURNAL`` is read by ``journal.py``, ``SITE_WRAPPER`` by ``asgi.py``, and ``SITE_QUIET_SECONDS``, ``SITE_PATIENCE``,
+``SITE_ENDING``, ``SITE_GRACE_LEFT``, ``SITE_STALL`` and ``SITE_COLLECT`` (0: no garbage collector) by ``apps.py``.
 """
 
 from __future__ import annotations

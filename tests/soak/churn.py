@@ -102,7 +102,8 @@ class Churn:
         self.wrong: list[str] = []
         self.addresses = addresses
         self._address = 0
-        self._greedy = deque(f"127.2.{number // 250}.{1 + number % 250}" for number in range(addresses // 20))
+        # So many that, in short, none is used twice: the server may not have given the places back yet.
+        self._greedy = deque(f"127.2.{number // 250}.{1 + number % 250}" for number in range(max(50, addresses // 20)))
         self._turns: Counter[str] = Counter()
         self._kinds: dict[Callable[[], Awaitable[None]], int] = {
             self.whole: 24,

@@ -16,6 +16,7 @@ from django_agent_sse.streams import callbacks, supervisor
 from django_agent_sse.streams.admission import admission
 from django_agent_sse.streams.endings import Ending
 from tests.inprocess import eventually, serve
+from tests.records import records_of
 
 Steps = list[Any]
 
@@ -72,7 +73,7 @@ async def test_k02_one_callback_that_fails_stops_nobody(steps: Steps, caplog: py
 
     await disconnected(handler)
     await eventually("on_end has run", lambda: steps == ["second", "end"])
-    failures = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    failures = [record.getMessage() for record in records_of(caplog) if record.levelno == logging.ERROR]
     assert [text.split(" callback")[0] for text in failures] == ["an on_abort", "an on_end"]
 
 

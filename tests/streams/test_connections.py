@@ -25,6 +25,7 @@ from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import eventually, serve
+from tests.records import records_of
 
 ALIAS = "streams"
 SQLITE = "django.db.backends.sqlite3"
@@ -384,13 +385,14 @@ async def test_a_long_wait_in_line_is_told_to_the_log_once(
     with override_settings(AGENT_SSE={"THREADS": 1}):
         first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
         first.submit(transaction.atomic(using=ALIAS).__enter__).result(60)
+        await eventually("its thread is held", lambda: first.worker is not None and first.worker.held)
         waits = second.submit(query)
-        await eventually("it is told", lambda: caplog.records)
+        await eventually("it is told", lambda: records_of(caplog, "django_agent_sse.threads"))
         await asyncio.sleep(0.1)
         first.end()
         assert await asyncio.wrap_future(waits) == 42
-    (record,) = caplog.records
-    assert (record.name, record.levelname) == ("django_agent_sse.threads", "WARNING")
+    (record,) = records_of(caplog, "django_agent_sse.threads")
+    assert record.levelname == "WARNING"
     assert "one of 1 threads (AGENT_SSE['THREADS']): 1 are held by open transactions" in record.getMessage()
 
 
@@ -444,7 +446,7 @@ def test_leases_of_several_threads_and_loops_at_once_all_come_through(alias: str
     for thread in loops:
         thread.start()
     for thread in loops:
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
     assert wrong == []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
-import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +24,8 @@ from django.utils.functional import SimpleLazyObject
 
 from django_agent_sse.exceptions import AgentSSEError, BodyNotJSON, BodyTooLarge, HeadersSent, StreamError
 from django_agent_sse.streams.context import Context
+from tests.records import records_of
+from tests.starting import threads_begun
 
 AUTH_BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -157,7 +158,7 @@ def test_c02_c03_the_store_and_the_logger_are_the_same_on_var() -> None:
 def test_c03_the_logger_names_the_route(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="django_agent_sse.route")
     context_of().logger.child(build=42).info("started")
-    record = vars(caplog.records[0])
+    record = vars(records_of(caplog, "django_agent_sse.route")[0])
     assert (record["name"], record["route"], record["build"]) == ("django_agent_sse.route", "builds/<int:build_id>/logs/", 42)
 
 
@@ -273,10 +274,10 @@ async def no_hops(self: SyncToAsync[Any, Any], *args: Any, **kwargs: Any) -> Non
 @pytest.fixture
 def no_hop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail on any hop to a thread, and on any thread made."""
-    before = set(threading.enumerate())
     monkeypatch.setattr(SyncToAsync, "__call__", no_hops)
-    yield
-    assert set(threading.enumerate()) <= before
+    with threads_begun() as begun:
+        yield
+    assert begun == []
 
 
 def through_middleware(request: HttpRequest) -> HttpRequest:

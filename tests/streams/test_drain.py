@@ -20,6 +20,7 @@ from django_agent_sse.streams.drain import Drain, plan
 from django_agent_sse.streams.registry import Registry, registry
 from django_agent_sse.streams.server_flags import Grace
 from tests.inprocess import eventually, serve
+from tests.records import records_of
 
 
 @pytest.fixture(autouse=True)
@@ -265,7 +266,7 @@ def test_a_flag_that_does_not_fit_is_said_once(command: Callable[..., None], cap
     with override_settings(AGENT_SSE={"DRAIN_SECONDS": 10}), caplog.at_level(logging.WARNING):
         server_flags.look_at_flags(5.0)
         server_flags.look_at_flags(5.0)
-    (record,) = caplog.records
+    (record,) = records_of(caplog)
     assert "gunicorn --graceful-timeout is 5 s" in record.getMessage()
     assert "give the flag 15 or more, or lower that setting" in record.getMessage()
 
@@ -280,7 +281,7 @@ def test_a_worker_of_gunicorn_may_have_said_that_it_lives_half_of_its_time_ago(
     with override_settings(AGENT_SSE={"DRAIN_SECONDS": 25, "RECONNECTS": 100}), caplog.at_level(logging.WARNING):
         assert drain.plan(7_000).window == 9.0 - drain.GRACE_LEFT
         server_flags.look_at_flags(5.0)
-    (record,) = caplog.records
+    (record,) = records_of(caplog)
     assert "gunicorn --timeout is 20 s: when it is told to end, gunicorn may wait no longer than 9 s" in record.getMessage()
     assert "give the flag 62 or more" in record.getMessage()
 
@@ -295,4 +296,4 @@ def test_the_defaults_of_servers_fit(
     command(*words.split())
     with override_settings(AGENT_SSE={}):
         server_flags.look_at_flags(5.0)
-    assert caplog.records == []
+    assert records_of(caplog) == []

@@ -263,7 +263,7 @@ def test_a_clean_connection_is_used_again_and_one_that_broke_is_not(alias: str) 
     with override_settings(AGENT_SSE={"THREADS": 1}):
         pids = [ConnectionHold(stream_pool).submit(pid).result(60) for _ in range(5)]
         assert len(set(pids)) == 1
-        asked(alias, "SELECT pg_terminate_backend(%s)", pids[0])
+        asked(alias, "SELECT pg_terminate_backend(%s, 60000)", pids[0])
         time.sleep(1.1)  # the time after which a kept connection is asked whether it works
         assert ConnectionHold(stream_pool).submit(pid).result(60) != pids[0]
 

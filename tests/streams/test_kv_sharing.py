@@ -15,6 +15,7 @@ from django.test import override_settings
 from django_agent_sse import KV, Context, Router, SSEView, Stream
 from django_agent_sse.streams import kv
 from tests import warm
+from tests.records import records_of
 from tests.serving import served
 
 BACKENDS = "django.core.cache.backends"
@@ -58,7 +59,7 @@ async def test_a_value_that_another_process_stored_is_not_there_and_the_log_says
     with caplog.at_level(logging.INFO, "django_agent_sse.kv"):
         assert not (await KV("default").get("jobs", "42")).exists
         assert await KV("default").get_many("jobs", ["42", "43"]) == {}
-    (record,) = caplog.records
+    (record,) = records_of(caplog)
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(
         "c.kv has no such key in 'jobs', and would not see it if a task, a command or another worker"
@@ -73,7 +74,7 @@ async def test_a_cache_that_processes_share_has_it_and_nothing_is_said(
     with caplog.at_level(logging.INFO, "django_agent_sse.kv"):
         assert (await KV("default").get("jobs", "42")).data == "done"
         assert not (await KV("default").get("jobs", "43")).exists
-    assert caplog.records == []
+    assert records_of(caplog) == []
 
 
 async def test_one_process_that_finds_what_it_stored_is_told_nothing(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -82,7 +83,7 @@ async def test_one_process_that_finds_what_it_stored_is_told_nothing(settings: A
     with caplog.at_level(logging.INFO, "django_agent_sse.kv"):
         assert (await KV("default").get("jobs", "42")).data == 1
         assert await KV("default").get_many("jobs", ["42"]) == {"42": 1}
-    assert caplog.records == []
+    assert records_of(caplog) == []
 
 
 # check --deploy

@@ -362,8 +362,9 @@ async def test_a_line_is_never_longer_than_is_stated(monkeypatch: pytest.MonkeyP
             arrival.known()
 
 
-async def test_slow_guards_of_one_address_leave_the_others_their_threads() -> None:
+async def test_slow_guards_of_one_address_leave_the_others_their_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guessed keys, each a slow look into a database: at most so many at a time."""
+    monkeypatch.setattr(module, "WAIT_SECONDS", 600.0)
     asked: list[str] = []
     release = asyncio.Event()
 

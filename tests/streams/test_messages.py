@@ -21,6 +21,7 @@ from django_agent_sse.streams import reporting
 from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.reporting import FIRST_RETRY, LAST_RETRY, ErrorStreak
 from tests.inprocess import PATH, eventually, serve
+from tests.records import records_of
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ async def test_an_error_is_logged_with_its_traceback_and_sent_to_error_tracking(
     async with serve(fails, slim=slim) as site:
         _, error = await site.connect().rest()
         assert "secret" not in error.data
-    (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    (record,) = [one for one in records_of(caplog) if one.levelno == logging.ERROR]
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ValueError)
     assert record.route == "stream/<int:number>/"  # type: ignore[attr-defined]
@@ -136,7 +137,7 @@ async def test_writing_after_the_end_is_no_failure_to_log(caplog: pytest.LogCapt
 
     async with serve(handler) as site:
         await site.connect().rest()
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [record for record in records_of(caplog) if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_finally_that_writes_to_a_client_that_left_is_no_failure_to_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -152,7 +153,7 @@ async def test_a_finally_that_writes_to_a_client_that_left_is_no_failure_to_log(
         await client.event()
         client.leave()
         await client.over()
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [record for record in records_of(caplog) if record.levelno >= logging.WARNING] == []
 
 
 # on_error

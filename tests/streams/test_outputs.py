@@ -227,7 +227,7 @@ async def test_the_pipe_of_a_process_ends_it_too() -> None:
 
     async with serve(handler) as site:
         client = site.connect()
-        await client.event()
+        await has_begun(client)
         client.leave()
         await client.over()
         await eventually("it is over", lambda: is_gone(started[0].pid))

@@ -17,6 +17,7 @@ from django_agent_sse.streams import callbacks, supervisor
 from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.registry import open_streams, registry
 from tests.inprocess import Diary, eventually, serve
+from tests.records import records_of
 
 
 @pytest.fixture
@@ -247,7 +248,7 @@ async def test_a_handler_that_swallows_its_cancel_is_left_behind_with_a_warning(
         client.leave()
         await client.over()
         await eventually("it is cancelled once more", lambda: len(swallowed) == 2)
-        warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        warnings = [record.getMessage() for record in records_of(caplog) if record.levelno == logging.WARNING]
         assert len(warnings) == 1
         assert "goes on" in warnings[0]
         assert "left behind" in warnings[0]

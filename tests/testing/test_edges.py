@@ -209,8 +209,8 @@ from tests.testing.test_edges import ROUTES, SSEClient, StreamTimeout, served
 async def main():
     with served(ROUTES):
         async with SSEClient(timeout=1) as client:
-            stream = await client.open("/flood/", timeout=10)
-            await stream.events(3, timeout=10)
+            stream = await client.open("/flood/", timeout=60)
+            await stream.events(3, timeout=60)
             for wait in (stream.until(lambda event: False), stream.rest()):
                 try:
                     await wait

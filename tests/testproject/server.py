@@ -190,6 +190,7 @@ class Server:
         """Give a browser's context the session of one of ``PEOPLE``, as its log-in page would."""
         with self.client(who) as client:
             context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"], "url": self.url}])
+        context.set_default_timeout(2 * PATIENCE * 1000)
 
     def get(self, address: str, who: str | None = "admin") -> httpx.Response:
         """Ask for a page, signed in as one of ``PEOPLE`` or as nobody."""

@@ -57,6 +57,6 @@ RECIPES = {
     "nowhere": {**course("nowhere"), "argv": ["/nonexistent/program"]},
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # signing in is not what is tested
-AGENT_SSE = {**AGENT_SSE, "RETRY": 100}  # a browser that would come back does so while a test watches
+AGENT_SSE = {**AGENT_SSE, "RETRY": 100, "SEND_TIMEOUT": 600}  # who would come back does so while a test watches
 AGENT_PACE = float(os.environ.get("AGENT_PACE", "0.03"))  # a test comes in the middle
 LOGGING["loggers"]["builds"]["level"] = "DEBUG"  # says when the agent has let its model go

@@ -234,7 +234,8 @@ def test_ctrl_c_before_it_serves_is_no_error(demo: Callable[..., Demo]) -> None:
     one.read_until("Making the database")
     one.interrupt()
     assert one.process.returncode == 0
-    assert "Traceback" not in one.printed
+    # A signal that meets the end of a weak reference is ignored by Python, which says so; it is sent again.
+    assert "Traceback" not in re.sub(r"Exception ignored [\s\S]*?\nKeyboardInterrupt:? *\n", "", one.printed)
     assert one.printed.endswith("\nThe demo is over.\n")
 
 

@@ -68,7 +68,7 @@ def test_more_builds_than_may_run_wait_their_turn(server: Server) -> None:
             assert outcome(other.own_events()) == {"status": "cancelled", "exit_code": None, "duration": None, "lines": 0}
             poll("as many as may run", lambda: len(server.commands()) == AT_ONCE, PATIENCE, OFTEN)
             cancel(server, running[0])
-            events = client.take(HALF + 1)  # its lines and its status, which is looked for twice a second
+            events = client.take(HALF + 1, PATIENCE)  # its lines and its status, which is looked for twice a second
             assert [event.data for event in events if event.name == "status"] == ['{"status":"running"}']
             server.open_gate(third, "half")
             server.open_gate(third, "end")

@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Two workers with an agent that is not done before a test has met it."""
-    server = Server("two workers", tmp_path_factory.mktemp("slow"), AGENT_PACE="0.3")
+    server = Server("two workers", tmp_path_factory.mktemp("slow"), AGENT_PACE="1")
     yield server
     server.stop()
 

@@ -23,6 +23,7 @@ from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.redis import RedisEventLog
 from django_agent_sse.eventlog.redis import pubsub as line
+from django_agent_sse.topics import feeds as feeds_module
 from django_agent_sse.topics import lease_watch
 from django_agent_sse.topics.batch import Batch
 from django_agent_sse.topics.feeds import Feeds
@@ -108,6 +109,7 @@ def commands(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Comman
     monkeypatch.setattr(line, "CHECK_INTERVAL", 3600.0)
     monkeypatch.setattr(line, "PROBE_IDLE", 3600.0)
     monkeypatch.setattr(lease_watch, "CHECK", 3600.0)
+    monkeypatch.setattr(feeds_module, "CHECK", 3600.0)  # which tidies pages away, and notes what is followed
     made = Commands(redis_url)
     yield made
     made.close()

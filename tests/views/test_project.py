@@ -26,6 +26,7 @@ from django_agent_sse import Context, Router, SSEView, Stream
 from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.streams.response import SSEResponse
 from tests.inprocess import eventually
+from tests.records import records_of
 from tests.serving import ask, served
 from tests.views import urlconf
 
@@ -198,8 +199,9 @@ def test_wsgi_gets_a_500_and_the_log_the_reason_that_names_a_command_with_the_pr
         assert response.json()["error"]["type"] == "internal_server_error"
         assert response.json()["error"]["message"].startswith("this project is served by WSGI, and streams need ASGI")
     assert asked == []
-    assert [(record.levelname, record.name) for record in caplog.records] == [("ERROR", "django_agent_sse.stream")] * 3
-    said = caplog.records[0].getMessage()
+    own = records_of(caplog)
+    assert [(record.levelname, record.name) for record in own] == [("ERROR", "django_agent_sse.stream")] * 3
+    said = own[0].getMessage()
     assert said.startswith("/ cannot be streamed: this project is served by WSGI, and streams need ASGI")
     assert "`uvicorn shop.asgi:application`" in said
 

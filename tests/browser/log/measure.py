@@ -34,7 +34,10 @@ SHOWN = """(text) => {
 
 def memory_of(pid: int) -> float:
     """Private megabytes of a process."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:  # it has ended since
+        return 0.0
     return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")) / 1024
 
 

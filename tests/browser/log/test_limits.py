@@ -63,7 +63,7 @@ def test_a_long_line_is_shown_in_parts_and_the_page_answers(page: Page, site: Lo
     if way == "as it comes":
         connection(page, "Live")
         site.publish(name, "before", line, "\x1b[31mafter\x1b[0m", close="completed")
-    connection(page, "Ended", 60_000)
+    connection(page, "Ended")
     assert numbers_of(page) == [1, 2, 3]
     mark = page.locator(".sl-cut")
     expect(mark).to_contain_text(f"{characters - 20_000:,} more characters")
@@ -88,7 +88,7 @@ def test_a_line_that_is_longer_than_a_log_keeps_one_is_shown_in_parts_too(page: 
     page.route("**/log/range/*", lambda route: route.fulfill(json=answer))
     page.add_init_script(WATCH)
     page.goto(f"{site.url}/logs/answered/?lines=0")
-    connection(page, "Ended", 60_000)
+    connection(page, "Ended")
     expect(page.locator(".sl-cut")).to_contain_text(f"{size * MIB - 20_000:,} more characters")
     assert page.locator("#L2 > .sl-t").inner_text() == "after"
     longest = longest_task(page)

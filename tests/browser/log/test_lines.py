@@ -289,7 +289,7 @@ def test_a_failure_counts_once_is_listed_once_and_stepped_to_once(page: Page, si
         expect(page.locator(f"#L{number}")).to_be_in_viewport()
         expect(page.locator(f"#L{number}")).to_have_class(re.compile("sl-current"))
     page.locator(".sl-errors").click()
-    assert page.locator(".sl-list-sheet .sl-item-place").all_text_contents() == ["test_a.py:12", "test_a.py:34"]
+    expect(page.locator(".sl-list-sheet .sl-item-place")).to_have_text(["test_a.py:12", "test_a.py:34"])
 
 
 def test_what_is_printed_between_stopped_commands_is_text(page: Page, site: LogSite) -> None:

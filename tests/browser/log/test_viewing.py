@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from .demo import building, many_tests
 from .serving import LogSite
+from .test_large import resting
 from .viewing import connection, flashed, numbers_of, plain, rows_of, text_of, wait_for_lines
 
 EXIT = ("exit", '{"code": 0, "seconds": 12.5}')
@@ -119,6 +120,7 @@ def test_following_pauses_when_one_scrolls_up_and_says_how_many_lines_are_new(pa
     page.mouse.wheel(0, -600)
     expect(page.get_by_role("button", name="Follow the end")).to_have_attribute("aria-pressed", "false")
     page.wait_for_function(SCROLLED_UP)
+    resting(page)
     site.publish("follow", *(f"more {n}" for n in range(214)))
     expect(page.locator(".sl-news")).to_have_text("↓ 214 new lines")
     before = page.evaluate("document.querySelector('.sl-view').scrollTop")

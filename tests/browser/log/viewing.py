@@ -17,7 +17,8 @@ WALK = """async () => {
   const found = new Map();
   const isAway = () => view.querySelector(".sl-rows").offsetTop > view.scrollTop + 1 || view.querySelector(".sl-pending");
   const collect = async (top) => {
-    for (let tries = 0; tries < 600 && ((!top && view.scrollTop) || isAway()); tries += 1) {
+    const due = performance.now() + 120_000;
+    while (performance.now() < due && ((!top && view.scrollTop) || isAway())) {
       if (!top) view.scrollTop = 0;
       await frames(1);
     }

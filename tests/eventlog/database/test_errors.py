@@ -248,7 +248,7 @@ def test_deadlocks_between_transactions_are_an_error_of_one_of_them_only(postgre
         try:
             with transaction.atomic(using=postgres_alias):
                 log.append(first, Event("y"))
-                both.wait(20)
+                both.wait(60)
                 log.append(second, Event("y"))
             return "done"
         except EventLogUnavailable as error:
@@ -306,11 +306,11 @@ def test_inside_a_callers_transaction_sqlite_needs_it_to_begin_with_the_lock(
         with transaction.atomic(using=alias):
             assert log.state(TOPIC).top == 1
             other.start()
-            other.join(0.3 if mode else 20)
+            other.join(0.3 if mode else 60)
             if mode:
                 assert log.append(TOPIC, Event("mine")).first == 2
             else:
                 with pytest.raises(EventLogUnavailable, match=r"\['own'\]\['OPTIONS'\]\['transaction_mode'\] = 'IMMEDIATE'"):
                     log.append(TOPIC, Event("mine"))
-        other.join(20)
+        other.join(60)
         assert texts(log) == (["one", "mine", "other's"] if mode else ["one", "other's"])

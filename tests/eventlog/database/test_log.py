@@ -94,9 +94,9 @@ def test_a_larger_one_is_an_update_a_select_and_an_insert(alias: str, log: Datab
 def test_all_renewals_are_one_transaction_of_sqlite_which_is_asked_often(alias: str, log: DatabaseEventLog) -> None:
     topics = [f"t{number}" for number in range(5)]
     for topic in topics:
-        log.acquire(topic, "r1", 5)
+        log.acquire(topic, "r1", 300)
     with Queries(alias) as queries, log.keen():
-        assert set(log.renew_all([(topic, "r1", 50) for topic in topics])) == set(topics)
+        assert set(log.renew_all([(topic, "r1", 3000) for topic in topics])) == set(topics)
     told = [query["sql"] for query in queries._captured]
     if connections[alias].vendor != "sqlite":  # rows have locks of their own there: one that is held keeps no other one waiting
         assert len(queries) == 10

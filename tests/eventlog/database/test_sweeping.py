@@ -21,7 +21,7 @@ from django_agent_sse.wire.event import Event
 
 TOPIC = "builds.42"
 STEP = 10
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -83,7 +83,7 @@ def seen_by_others(log: DatabaseEventLog, topic: str = TOPIC) -> list[str]:
 
     thread = threading.Thread(target=read)
     thread.start()
-    thread.join(30)
+    thread.join(60)
     return found[0]
 
 
@@ -221,7 +221,7 @@ def test_appends_of_several_transactions_are_contiguous_in_the_order_of_their_co
         thread.join(0.3)
         assert done == []
         assert log.append("another", Event("x")).first == 1, "other topics are free"
-    thread.join(30)
+    thread.join(60)
     assert done == [3]
     assert seen_by_others(log) == ["zero", "first", "second"]
 
@@ -496,7 +496,7 @@ class WithTheFixture(SSETestMixin, TestCase):
 
     async def test_a_follower_sees_what_the_tests_transaction_publishes(self) -> None:
         with self.settings(AGENT_SSE={"HEARTBEAT": 5}), served(router):
-            async with SSEClient() as client:
+            async with SSEClient(timeout=60) as client:
                 stream = await client.open("/builds/42/")
                 await apublish("builds.42", "one")
                 assert (await stream.event()).data == "one"
@@ -515,7 +515,7 @@ class OnTheDatabaseItself(TransactionTestCase):
     async def test_a_follower_gets_what_was_and_what_comes(self) -> None:
         await apublish("builds.42", "one")
         with served(router):
-            async with SSEClient() as client:
+            async with SSEClient(timeout=60) as client:
                 stream = await client.open("/builds/42/")
                 assert (await stream.event()).data == "one"
                 await apublish_many("builds.42", ["two", "three"])
@@ -542,7 +542,7 @@ class InATestCase(TestCase):
         await apublish("builds.42", "one")
         await aclose_topic("builds.42")
         with served(router):
-            async with SSEClient() as client:
+            async with SSEClient(timeout=60) as client:
                 stream = await client.open("/builds/42/")
                 assert (await stream.event()).data == "one"
 

@@ -31,6 +31,8 @@ from ..shared import SharedEventLog
 @pytest_asyncio.fixture
 async def notifier() -> AsyncIterator[Notifier]:
     notifier_module.notifier.reset()  # the process's own, which another test may have used
+    _before.clear()
+    _before.update(threading.enumerate())
     made = Notifier(LocalNotifier(), BackgroundLoop())
     yield made
     made.reset()
@@ -48,8 +50,13 @@ def elsewhere(tmp_path: Path) -> SharedEventLog:
     return SharedEventLog(str(tmp_path / "log"))
 
 
+_before: set[threading.Thread] = set()
+"""Threads of the tests before."""
+
+
 def threads() -> int:
-    return sum(thread.name == "sse-background" and thread is not background.thread for thread in threading.enumerate())
+    new = [thread for thread in threading.enumerate() if thread not in _before]
+    return sum(thread.name == "sse-background" and thread is not background.thread for thread in new)
 
 
 async def next_of(told: asyncio.Queue[Heads]) -> Heads:

@@ -187,7 +187,7 @@ def test_an_append_that_is_killed_before_it_writes_has_appended_nothing(server: 
 
 
 def test_an_append_that_has_begun_to_write_cannot_be_killed_and_is_whole(server: Valkey) -> None:
-    log = RedisEventLog(url=server.url)
+    log = RedisEventLog(url=f"{server.url}?socket_timeout=60")
     log.append(TOPIC, Event("1"))
     server.client().config_set("lua-time-limit", 1)
     with ended(server) as answers:

@@ -79,6 +79,7 @@ def serving(start: Callable[..., Server], redis_url: str) -> Iterator[Site]:
     """Run them."""
     options = {"url": redis_url, "prefix": f"t{secrets.token_hex(6)}"}
     about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-    server, mortal = (start("uvicorn", middleware="default", agent_sse=about) for _ in range(2))
+    server = start("uvicorn", middleware="default", agent_sse=about)
+    mortal = start("uvicorn", middleware="default", agent_sse=about, ending=20)
     with proxying(server.url) as proxy:
         yield Site(server, proxy, RedisEventLog(**options), mortal)

@@ -44,11 +44,11 @@ async def silent(c: Context, stream: Stream) -> None:
 
 @router.sse("tidies/")
 async def tidies(c: Context, stream: Stream) -> None:
-    """One event, then nothing; its cleanup takes a second, and so does what it runs at the end."""
+    """One event, then nothing; its cleanup takes a second, and what it runs at the end a moment."""
 
     @stream.on_end
     async def tidy_up() -> None:
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.1)
 
     async with watched(c, stream) as note:
         try:
