@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import random
 import socket
@@ -36,15 +37,16 @@ class Cluster:
 
     def ask(self, path: str, **query: Any) -> dict[str, Any]:
         """The JSON of a page, from any of the workers, once that has closed the connection: it would be counted, too."""
-        where, answer = urllib.parse.urlsplit(self.url), b""
+        where = urllib.parse.urlsplit(self.url)
         target = f"{where.path}/{path}?{urllib.parse.urlencode(query)}"
         with socket.create_connection((where.hostname, where.port or 80), PATIENCE) as connection:
             connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())
-            while data := connection.recv(65536):
-                answer += data
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if head.split(b" ")[1:2] != [b"200"]:
-            raise OSError(f"{target} is answered with {answer[:1000]!r}")
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            body = answer.read()
+            connection.recv(1)  # its end
+        if answer.status != 200:
+            raise OSError(f"{target} is answered with {answer.status}: {body[:1000]!r}")
         return dict(json.loads(body))
 
     def board(self, **query: Any) -> dict[str, Any]:
