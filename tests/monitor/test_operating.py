@@ -180,7 +180,8 @@ def test_only_changes_of_state_and_new_warnings_are_read_out(page: Page, site: M
     page.evaluate(TELLS)
     events_pass(page, 4)
     late = [text for kind, text in page.evaluate("told") if kind == "warning" and "stopped reporting" in text]
-    assert len(page.evaluate("told")) == len(late), "numbers and a clock have changed; on a busy machine a process may be late"
+    assert len(page.evaluate("told")) == len(late), "numbers and a clock have changed"
+    assert len(late) <= 2, "on a busy machine each of the two processes may be late, once"
     page.evaluate("told.length = 0")
     page.evaluate("dispatchEvent(new Event('pagehide')); dispatchEvent(new Event('pageshow'))")
     events_pass(page, 2)
@@ -189,6 +190,7 @@ def test_only_changes_of_state_and_new_warnings_are_read_out(page: Page, site: M
     assert states[-1] == "Live", "its state is"
     assert len(states) <= 3
     assert all("stopped reporting" in text for text in warnings), "as above"
+    assert len(warnings) <= 2
 
 
 def test_why_the_stream_of_the_page_is_refused_is_said(page: Page) -> None:

@@ -57,6 +57,7 @@ def test_no_field_name_raises(log: pytest.LogCaptureFixture, name: str) -> None:
     logger.child(**{name: 3}).info("child", extra={"more": name})
     kept = "self" if name == "self" else f"field_{name}"
     assert [vars(record)[kept] for record in records_of(log, LOGGER_NAME)] == [2, 3]
+    assert [record.name for record in records_of(log, LOGGER_NAME)] == [LOGGER_NAME] * 2
 
 
 def test_exception_carries_the_traceback(log: pytest.LogCaptureFixture) -> None:
